@@ -1,0 +1,1 @@
+"""The command line ./meteo: every service, and what operates the stack."""

@@ -1,0 +1,1 @@
+"""What the services of meteo share: the message, settings, errors, logging, metrics, the database."""
