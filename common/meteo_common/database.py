@@ -1,0 +1,112 @@
+"""PostgreSQL: connections that say what is wrong, and the schema's migrations."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import resources
+from typing import TYPE_CHECKING
+
+import psycopg2
+import psycopg2.extensions
+
+from meteo_common.errors import TerminalError, UnreachableError, UsageError
+from meteo_common.settings import Settings
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import connection as Connection  # noqa: N812
+
+# 'mete' in ASCII; one number for all of the schema's migrations.
+_MIGRATION_LOCK = 0x6D657465
+
+
+def connect(settings: Settings, service: str) -> Connection:
+    """Return a connection whose sessions show times in WEATHER_TIMEZONE.
+
+    Raises UsageError for a wrong address or password, UnreachableError when no server answers.
+    """
+    url = settings.database_url.get_secret_value()
+    try:
+        return psycopg2.connect(
+            url,
+            application_name=f"meteo-{service}",
+            connect_timeout=5,
+            options=f"-c timezone={settings.weather_timezone}",
+            # A server that vanished without a word is noticed after 10 + 3 x 5 s, not after the kernel's 2 hours.
+            keepalives_idle=10,
+            keepalives_interval=5,
+            keepalives_count=3,
+            tcp_user_timeout=25000,
+        )
+    except psycopg2.ProgrammingError as error:
+        raise UsageError(f"DATABASE_URL is not a libpq URL: {_first_line(error)}.") from None
+    except psycopg2.OperationalError as error:
+        text = _first_line(error)
+        if "authentication failed" in text or "does not exist" in text:
+            raise UsageError(f"PostgreSQL refuses DATABASE_URL: {text}; check user, password and database.") from None
+        raise UnreachableError(
+            f"PostgreSQL at {_where(url)} cannot be reached ({text}); is the stack up? (./meteo up)"
+        ) from None
+
+
+@contextmanager
+def transaction(connection: Connection) -> Iterator[psycopg2.extensions.cursor]:
+    """Commit on success, roll back on any exception; a lost server becomes UnreachableError."""
+    try:
+        with connection, connection.cursor() as cursor:
+            yield cursor
+    except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
+        raise UnreachableError(f"PostgreSQL broke off: {_first_line(error)}.") from error
+
+
+def migrate(connection: Connection) -> list[str]:
+    """Bring the schema to this version's state and return the names of the migrations applied now.
+
+    Raises TerminalError when the schema is newer than this version knows.
+    """
+    applied = []
+    with transaction(connection) as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", (_MIGRATION_LOCK,))
+        cursor.execute(
+            "CREATE TABLE IF NOT EXISTS migrations"
+            " (number INT PRIMARY KEY, name TEXT NOT NULL, applied_at TIMESTAMPTZ NOT NULL DEFAULT now())"
+        )
+        cursor.execute("SELECT coalesce(max(number), 0) FROM migrations")
+        (present,) = cursor.fetchone() or (0,)
+        known = _migrations()
+        if present > len(known):
+            raise TerminalError(
+                f"The database's schema has version {present}, this program knows {len(known)}: deploy the newer one."
+            )
+        for number, (name, sql) in enumerate(known[present:], start=present + 1):
+            cursor.execute(sql)
+            cursor.execute("INSERT INTO migrations (number, name) VALUES (%s, %s)", (number, name))
+            applied.append(name)
+    return applied
+
+
+def open_database(settings: Settings, service: str) -> Connection:
+    """Return a connection to a database whose schema is up to date."""
+    connection = connect(settings, service)
+    try:
+        migrate(connection)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _migrations() -> list[tuple[str, str]]:
+    folder = resources.files("meteo_common") / "migrations"
+    files = sorted((file for file in folder.iterdir() if file.name.endswith(".sql")), key=lambda file: file.name)
+    return [(file.name.removesuffix(".sql"), file.read_text("utf-8")) for file in files]
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0].removeprefix("connection to server ").strip()
+
+
+def _where(url: str) -> str:
+    return re.sub(r"^[a-z]+://(?:[^@/]*@)?([^/?]*).*", r"\1", url)

@@ -1,0 +1,177 @@
+"""The message on the topic `weather-api`: one per place and poll, as UTF-8 JSON.
+
+`decode` is the contract: what it accepts becomes a row, what it refuses becomes a dead letter with its reason.
+Units are in the names; a field that is None was not said by the provider. `docs/message.md` explains each.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from meteo_common.errors import RefusedError
+
+SCHEMA_VERSION = 1
+NORMALISER_VERSION = 1
+
+EARLIEST = datetime(1940, 1, 1, tzinfo=UTC)
+"""No source of ours knows older weather (Open-Meteo's archive begins then)."""
+LATEST_AHEAD = timedelta(hours=24)
+"""A provider's clock may be ahead of ours by this much."""
+
+LIMITS: dict[str, tuple[float, float]] = {
+    "temperature_celsius": (-90, 60),
+    "apparent_temperature_celsius": (-110, 80),
+    "humidity_percent": (0, 100),
+    "pressure_hpa": (300, 1100),
+    "wind_speed_mps": (0, 115),
+    "wind_gust_mps": (0, 140),
+    "wind_direction_degrees": (0, 360),
+    "cloud_cover_percent": (0, 100),
+    "visibility_metres": (0, 200_000),
+    "precipitation_1h_mm": (0, 450),
+}
+"""Inclusive limits of an observation's values: beyond the records ever measured on Earth it is an error."""
+FORECAST_LIMITS: dict[str, tuple[float, float]] = {
+    "temperature_celsius": (-90, 60),
+    "precipitation_mm": (0, 1000),
+}
+INDEX_LIMITS: dict[str, tuple[float, float]] = {"openweather": (1, 5)}
+"""Inclusive limits of an air quality index by its scale; every other scale has 0…1,000."""
+OTHER_INDEX_LIMITS = (0.0, 1000.0)
+
+Temperature = Annotated[float, Meta(ge=-90, le=60)] | None
+Instant = Annotated[datetime, Meta(tz=True)]
+
+
+class Observation(Struct):
+    """Values measured at one instant."""
+
+    temperature_celsius: Temperature = None
+    apparent_temperature_celsius: Annotated[float, Meta(ge=-110, le=80)] | None = None
+    humidity_percent: Annotated[float, Meta(ge=0, le=100)] | None = None
+    pressure_hpa: Annotated[float, Meta(ge=300, le=1100)] | None = None
+    wind_speed_mps: Annotated[float, Meta(ge=0, le=115)] | None = None
+    wind_gust_mps: Annotated[float, Meta(ge=0, le=140)] | None = None
+    wind_direction_degrees: Annotated[float, Meta(ge=0, le=360)] | None = None
+    cloud_cover_percent: Annotated[float, Meta(ge=0, le=100)] | None = None
+    visibility_metres: Annotated[float, Meta(ge=0, le=200_000)] | None = None
+    precipitation_1h_mm: Annotated[float, Meta(ge=0, le=450)] | None = None
+    condition: str | None = None
+
+
+class AirQuality(Struct):
+    """An index by its provider's scale, and concentrations in µg/m³."""
+
+    scale: Annotated[str, Meta(min_length=1)]
+    observed_at: Instant
+    index: float | None = None
+    components_ugm3: dict[str, float | None] = {}
+
+    def __post_init__(self) -> None:
+        low, high = INDEX_LIMITS.get(self.scale, OTHER_INDEX_LIMITS)
+        if self.index is not None and not low <= self.index <= high:
+            raise ValueError(f"index {self.index:g} is outside {low:g}…{high:g} of the scale {self.scale}")
+
+
+class Sun(Struct):
+    """Sunrise and sunset; None where the sun does not rise or set that day."""
+
+    sunrise: Instant | None = None
+    sunset: Instant | None = None
+
+
+class ForecastStep(Struct):
+    """What is expected at `valid_at`; the precipitation falls in the `hours` that end there or begin there,
+    as the provider defines it."""
+
+    valid_at: Instant
+    hours: Annotated[int, Meta(ge=1, le=24)]
+    temperature_celsius: Temperature = None
+    precipitation_mm: Annotated[float, Meta(ge=0, le=1000)] | None = None
+
+
+class Message(Struct):
+    """One place at one poll."""
+
+    schema_version: Annotated[int, Meta(ge=1)]
+    normaliser_version: Annotated[int, Meta(ge=1)]
+    source: Annotated[str, Meta(pattern=r"^[a-z-]+$")]
+    data_origin: Literal["api", "simulated", "replay"]
+    station_id: Annotated[str, Meta(pattern=r"^[a-z-]+:[A-Za-z0-9._,+-]+$", max_length=200)]
+    city: Annotated[str, Meta(min_length=1)]
+    observed_at: Instant
+    collected_at: Instant
+    observation: Observation
+    country: str | None = None
+    latitude: Annotated[float, Meta(ge=-90, le=90)] | None = None
+    longitude: Annotated[float, Meta(ge=-180, le=180)] | None = None
+    air_quality: AirQuality | None = None
+    sun: Sun | None = None
+    forecast: list[ForecastStep] = []
+    quality: list[str] = []
+    raw: dict[str, Any] = {}
+
+    def __post_init__(self) -> None:
+        if self.schema_version > SCHEMA_VERSION:
+            raise ValueError(f"schema_version {self.schema_version} is unknown (this version knows {SCHEMA_VERSION})")
+        if not self.station_id.startswith(f"{self.source}:"):
+            raise ValueError(f"station_id {self.station_id} does not begin with its source {self.source}")
+        if self.observed_at < EARLIEST:
+            raise ValueError("observed_at is before 1940")
+        if self.observed_at - self.collected_at > LATEST_AHEAD:
+            raise ValueError("observed_at is more than 24 h after collected_at")
+
+
+_decoder = msgspec.json.Decoder(Message)
+_encoder = msgspec.json.Encoder()
+# Escapes that JSON allows and JSONB does not: NUL, or half of a surrogate pair (in a field that is not ours, where
+# the typed decoder only skips; elsewhere it refuses them itself).
+_SUSPECT = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
+
+
+def decode(value: bytes | None) -> Message:
+    """Return the message that a record's value holds.
+
+    Raises RefusedError with the reason when it is not one, or when JSONB could not hold it.
+    """
+    if value is None:
+        raise RefusedError("the record has no value")
+    try:
+        message = _decoder.decode(value)
+    except msgspec.ValidationError as error:
+        raise RefusedError(f"not a valid message: {error}") from None
+    except msgspec.DecodeError as error:
+        raise RefusedError(f"not JSON: {error}") from None
+    except UnicodeDecodeError:
+        raise RefusedError("not UTF-8") from None
+    except RecursionError:
+        raise RefusedError("nested too deeply") from None
+    if _SUSPECT.search(value):
+        _refuse_what_jsonb_cannot_hold(value)
+    return message
+
+
+def encode(message: Message) -> bytes:
+    """Return the record's value for a message. Times are written in UTC with a `Z`."""
+    return _encoder.encode(message)
+
+
+def _refuse_what_jsonb_cannot_hold(value: bytes) -> None:
+    try:
+        stack: list[Any] = [msgspec.json.decode(value)]
+    except msgspec.DecodeError as error:
+        raise RefusedError(f"not JSON: {error}") from None
+    while stack:
+        item = stack.pop()
+        if isinstance(item, dict):
+            stack.extend(item.keys())
+            stack.extend(item.values())
+        elif isinstance(item, list):
+            stack.extend(item)
+        elif isinstance(item, str) and "\x00" in item:
+            raise RefusedError("contains \\u0000, which JSONB cannot hold")

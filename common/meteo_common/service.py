@@ -1,0 +1,117 @@
+"""What every long-running service is: it stops within 10 s of SIGTERM, and tells how it is at /metrics and /healthz."""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+import time
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import FrameType
+
+import structlog
+from prometheus_client import CONTENT_TYPE_LATEST, Counter, Gauge, generate_latest
+
+from meteo_common.errors import TransientError, UsageError
+
+log = structlog.get_logger()
+
+# A loop that has not come round for this long hangs: the longest single wait in any service is 60 s.
+STALE_AFTER = 180.0
+
+CYCLES = Counter("meteo_cycles", "Cycles of a scheduled service, by how they ended", ["outcome"])
+LAST_SUCCESS = Gauge("meteo_cycle_last_success_timestamp_seconds", "When a cycle last ended well")
+
+
+class Service:
+    """The life of one service process.
+
+    `stopping` is set by SIGTERM or SIGINT; `beat` says that the loop comes round.
+    """
+
+    def __init__(self, name: str, metrics_port: int | None) -> None:
+        self.name = name
+        self.stopping = threading.Event()
+        self._last_beat = time.monotonic()
+        self._trouble: str | None = None
+        self._server = self._serve(metrics_port) if metrics_port else None
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._stop)
+
+    def beat(self, trouble: str | None = None) -> None:
+        """Say that the loop is alive; `trouble` is what it waits for, None when all is well."""
+        self._last_beat = time.monotonic()
+        self._trouble = trouble
+
+    def wait(self, seconds: float) -> None:
+        """Sleep, in steps that keep /healthz content, until the time is over or the service stops."""
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0 and not self.stopping.wait(min(left, STALE_AFTER / 3)):
+            self._last_beat = time.monotonic()
+
+    def close(self) -> None:
+        """Stop answering."""
+        if self._server:
+            self._server.shutdown()
+            self._server.server_close()
+
+    def _stop(self, number: int, _frame: FrameType | None) -> None:
+        log.info("stopping", signal=signal.Signals(number).name)
+        self.stopping.set()
+
+    def _serve(self, port: int) -> ThreadingHTTPServer:
+        service = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                if self.path == "/metrics":
+                    self._answer(200, CONTENT_TYPE_LATEST, generate_latest())
+                elif self.path == "/healthz":
+                    age = time.monotonic() - service._last_beat
+                    healthy = age < STALE_AFTER
+                    body = {"service": service.name, "healthy": healthy, "waiting_for": service._trouble}
+                    self._answer(200 if healthy else 503, "application/json", json.dumps(body).encode())
+                else:
+                    self._answer(404, "text/plain", b"/metrics or /healthz\n")
+
+            def _answer(self, status: int, kind: str, body: bytes) -> None:
+                self.send_response(status)
+                self.send_header("Content-Type", kind)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: object) -> None:
+                """A probe every few seconds is no event."""
+
+        try:
+            server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+        except OSError as error:
+            raise UsageError(
+                f"Port {port} for /metrics of {self.name} cannot be opened ({error.strerror}); set METEO_METRICS_PORT."
+            ) from None
+        threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
+        return server
+
+
+def run_every(service: Service, seconds: int, cycle: Callable[[], None]) -> None:
+    """Run `cycle` now and then every `seconds` from start to start, until the service stops.
+
+    A TransientError ends the cycle, not the service: it is tried again after at most 30 s.
+    """
+    while not service.stopping.is_set():
+        started = time.monotonic()
+        pause = float(seconds)
+        service.beat()
+        try:
+            cycle()
+        except TransientError as error:
+            CYCLES.labels("failed").inc()
+            log.warning("cycle failed", error=str(error))
+            service.beat(trouble=str(error))
+            pause = min(pause, error.retry_after or 30.0)
+        else:
+            CYCLES.labels("done").inc()
+            LAST_SUCCESS.set_to_current_time()
+        service.wait(max(0.0, pause - (time.monotonic() - started)))
