@@ -57,6 +57,8 @@ def transaction(connection: Connection) -> Iterator[psycopg2.extensions.cursor]:
         with connection, connection.cursor() as cursor:
             yield cursor
     except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
+        if (getattr(error, "pgcode", None) or "").startswith("54"):  # a limit of the server's: the data's fault
+            raise
         raise UnreachableError(f"PostgreSQL broke off: {_first_line(error)}.") from error
 
 

@@ -31,6 +31,8 @@ CREATE TABLE export_plan_days (
     plan_id      BIGINT NOT NULL REFERENCES export_plans (plan_id),
     day          DATE NOT NULL,
     rows         BIGINT NOT NULL,
+    first_observed_at TIMESTAMPTZ NOT NULL,
+    last_observed_at  TIMESTAMPTZ NOT NULL,
     published_at TIMESTAMPTZ,
     PRIMARY KEY (plan_id, day)
 );

@@ -1,0 +1,229 @@
+"""PostgreSQL → HDFS: every row in exactly one file of its day.
+
+A day is written by one thread: its files straight from COPY, then its manifest, then the note in PostgreSQL. Dying
+anywhere leaves an open plan, whose files come out the same the next time.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from datetime import date
+
+import psycopg2
+import structlog
+from meteo_common.database import connect, open_database
+from meteo_common.days import day_bounds
+from meteo_common.errors import MismatchError, UnreachableError
+from meteo_common.failpoints import reach
+from meteo_common.settings import Settings
+from psycopg2.extensions import connection as Connection  # noqa: N812
+
+from meteo_hadoop.locks import day_locks
+from meteo_hadoop.manifest import Days, Manifest, Segment
+from meteo_hadoop.plans import PlannedFile, Plans, mark_published, open_files
+from meteo_hadoop.webhdfs import THREADS, FileSystem
+
+log = structlog.get_logger()
+
+CHUNK = 256 << 10
+"""Bytes handed to HTTP at once: single rows of 1 KB would cost a system call each."""
+CHUNKS_AHEAD = 16
+"""4 MB between PostgreSQL and HDFS, so that neither waits for the other's pauses."""
+
+
+@dataclass
+class Exported:
+    """What an export has written."""
+
+    rows: int = 0
+    bytes: int = 0
+    days: set[date] = field(default_factory=set)
+    seconds: float = 0.0
+
+
+class Exporter:
+    """Exports one day at a time, on a connection of its own."""
+
+    # One text column in a CSV whose quote and delimiter cannot occur in JSON: COPY's text format would double every
+    # backslash. A topic made again carries its generation, which decides between messages.
+    COPY = """
+        COPY (SELECT '{{"date_time": "' || to_char(date_time AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS')
+            || CASE WHEN date_time = date_trunc('second', date_time) THEN ''
+                ELSE to_char(date_time AT TIME ZONE 'UTC', '.US') END
+            || 'Z", "partition": ' || partition || ', "msg_offset": ' || msg_offset
+            || CASE WHEN topic_generation > 1 THEN ', "topic_generation": ' || topic_generation ELSE '' END
+            || ', "value": ' || value::text || '}}'
+        FROM weather WHERE topic_generation = {generation} AND partition = {partition}
+            AND msg_offset >= {from_offset} AND msg_offset < {to_offset}
+            AND date_time >= '{first}' AND date_time < '{last}'
+        ORDER BY msg_offset)
+        TO STDOUT WITH (FORMAT csv, QUOTE E'\\x01', DELIMITER E'\\x02')
+    """
+
+    def __init__(self, settings: Settings, filesystem: FileSystem) -> None:
+        self._settings = settings
+        self._days = Days(filesystem, settings.hdfs_base_path)
+        self._filesystem = filesystem
+        self._local = threading.local()
+        self._connections: list[Connection] = []
+
+    def export_day(self, day: date) -> Exported:
+        """Write what plans owe the day, under its lock."""
+        connection = self._connection()
+        with day_locks(connection, [day]):
+            files = open_files(connection, day)
+            if not files:
+                return Exported()
+            manifest = self._days.read(day) or Manifest(day, self._settings.weather_timezone)
+            exported = Exported(days={day})
+            for file in files:
+                segment = self._write(connection, file)
+                manifest.files[file.name] = [segment]
+                manifest.cover(file.first_observed_at, file.last_observed_at)
+                exported.rows += segment.rows
+                exported.bytes += segment.bytes
+            reach("export.before_manifest")
+            self._days.write(manifest)
+            reach("export.after_manifest")
+            mark_published(connection, day, files)
+        reach("export.after_day")
+        return exported
+
+    def close(self) -> None:
+        """Close the threads' connections."""
+        for connection in self._connections:
+            connection.close()
+
+    def _connection(self) -> Connection:
+        if not hasattr(self._local, "connection"):
+            self._local.connection = connect(self._settings, "export")
+            self._connections.append(self._local.connection)
+        connection: Connection = self._local.connection
+        return connection
+
+    def _write(self, connection: Connection, file: PlannedFile) -> Segment:
+        first, last = day_bounds(file.day, self._settings.zone)
+        statement = self.COPY.format(
+            generation=file.topic_generation,
+            partition=file.partition,
+            from_offset=file.from_offset,
+            to_offset=file.to_offset,
+            first=first.isoformat(),
+            last=last.isoformat(),
+        )
+        reach("export.before_write")
+        path = self._days.path(file.day, file.name)
+        written = self._filesystem.publish(path, copied(connection, statement))
+        reach("export.after_rename")
+        if written.lines != file.rows:
+            raise MismatchError(
+                f"{path} has {written.lines} rows, the plan says {file.rows}: rows of the table `weather` were changed"
+                " by hand; ./meteo export --verify tells more."
+            )
+        return Segment(
+            partition=file.partition,
+            from_offset=file.from_offset,
+            to_offset=file.to_offset,
+            rows=written.lines,
+            bytes=written.bytes,
+            sha256=written.sha256,
+            topic_generation=file.topic_generation,
+        )
+
+
+def export_once(settings: Settings, report: Callable[[int, int], None] = lambda done, total: None) -> Exported:
+    """Plan everything consumed so far, and write all that plans owe.
+
+    `report(done, total)` is told of days. Raises UnreachableError when a server is away: the plans stay.
+    """
+    started = time.monotonic()
+    total = Exported()
+    database = open_database(settings, "export")
+    filesystem = FileSystem(settings)
+    exporter = Exporter(settings, filesystem)
+    try:
+        plans = Plans(database, settings.weather_timezone)
+        plans.check_time_zone(keep=True)
+        filesystem.make_directory(settings.hdfs_base_path)
+        plans.plan()
+        days = plans.open_days()
+        with ThreadPoolExecutor(THREADS, thread_name_prefix="export") as pool:
+            futures = [pool.submit(exporter.export_day, day) for day in days]
+            try:
+                for done, future in enumerate(as_completed(futures), start=1):
+                    exported = future.result()
+                    total.rows += exported.rows
+                    total.bytes += exported.bytes
+                    total.days |= exported.days
+                    report(done, len(days))
+            except BaseException:
+                pool.shutdown(wait=True, cancel_futures=True)
+                raise
+        plans.finish()
+    finally:
+        exporter.close()
+        database.close()
+    total.seconds = time.monotonic() - started
+    return total
+
+
+def copied(connection: Connection, statement: str) -> Iterator[bytes]:
+    """Yield what a COPY … TO STDOUT prints, in chunks, while PostgreSQL goes on printing.
+
+    Raises UnreachableError when the server breaks off: what was yielded is then not the whole.
+    """
+    chunks: queue.Queue[bytes | BaseException | None] = queue.Queue(CHUNKS_AHEAD)
+    sink = _Sink(chunks)
+
+    def run() -> None:
+        try:
+            with connection, connection.cursor() as cursor:
+                cursor.copy_expert(statement, sink)
+            sink.flush()
+            chunks.put(None)
+        except BaseException as error:  # told to the reader, who raises it
+            chunks.put(error)
+
+    thread = threading.Thread(target=run, name="copy", daemon=True)
+    thread.start()
+    try:
+        while (chunk := chunks.get()) is not None:
+            if isinstance(chunk, (psycopg2.OperationalError, psycopg2.InterfaceError)):
+                raise UnreachableError(f"PostgreSQL broke off ({str(chunk).strip()}).") from chunk
+            if isinstance(chunk, BaseException):
+                raise chunk
+            yield chunk
+    finally:
+        sink.abandoned = True
+        while thread.is_alive():
+            while not chunks.empty():
+                chunks.get_nowait()
+            thread.join(0.01)
+
+
+class _Sink:
+    """What psycopg2 writes rows into, one call a row."""
+
+    def __init__(self, chunks: queue.Queue[bytes | BaseException | None]) -> None:
+        self._chunks = chunks
+        self._buffer: list[bytes] = []
+        self._size = 0
+        self.abandoned = False
+
+    def write(self, data: bytes) -> None:
+        if self.abandoned:
+            raise BrokenPipeError("the file could not be written")
+        self._buffer.append(data)
+        self._size += len(data)
+        if self._size >= CHUNK:
+            self.flush()
+
+    def flush(self) -> None:
+        if self._buffer:
+            self._chunks.put(b"".join(self._buffer))
+            self._buffer, self._size = [], 0

@@ -1,0 +1,46 @@
+"""The lock of a day: export, merge, aggregate and expire of one day exclude one another through PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import date
+
+import psycopg2
+import structlog
+from meteo_common.database import transaction
+from psycopg2.extensions import connection as Connection  # noqa: N812
+
+log = structlog.get_logger()
+
+# 'days' in ASCII: the first half of the two-part advisory lock, the day's ordinal is the second.
+_CLASS = 0x64617973
+
+
+@contextmanager
+def day_locks(connection: Connection, days: Iterable[date]) -> Iterator[None]:
+    """Hold the locks of these days; taken in the order of the days, so that no two holders wait for each other.
+
+    They belong to the session: a process that dies leaves none behind.
+    """
+    taken: list[date] = []
+    try:
+        for day in sorted(set(days)):
+            _lock(connection, day)
+            taken.append(day)
+        yield
+    finally:
+        with suppress(psycopg2.Error), connection, connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT pg_advisory_unlock(%s, day) FROM unnest(%s::int[]) AS day",
+                (_CLASS, [day.toordinal() for day in taken]),
+            )
+
+
+def _lock(connection: Connection, day: date) -> None:
+    with transaction(connection) as cursor:
+        cursor.execute("SELECT pg_try_advisory_lock(%s, %s)", (_CLASS, day.toordinal()))
+        if (cursor.fetchone() or (False,))[0]:
+            return
+        log.info("waiting for another command that works on the day", day=day.isoformat())
+        cursor.execute("SELECT pg_advisory_lock(%s, %s)", (_CLASS, day.toordinal()))

@@ -1,0 +1,90 @@
+"""A day's manifest: which files it consists of, and which records are in them."""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+
+import msgspec
+from meteo_common.errors import MismatchError
+from msgspec import Struct, field
+
+from meteo_hadoop.webhdfs import FileSystem, VanishedError
+
+NAME = "_manifest.json"
+AGGREGATES = "aggregates.jsonl"
+
+
+class Segment(Struct, omit_defaults=True):
+    """Records of one partition from offset `from_offset` up to, not including, `to_offset`, as they lie in a file."""
+
+    partition: int
+    from_offset: int
+    to_offset: int
+    rows: int
+    bytes: int
+    sha256: str
+    topic_generation: int = 1
+
+
+class Manifest(Struct):
+    """What a day's directory holds. `generation` is that of its aggregates, 0 before there are any."""
+
+    day: date
+    time_zone: str
+    files: dict[str, list[Segment]] = field(default_factory=dict)
+    first_observed_at: datetime | None = None
+    last_observed_at: datetime | None = None
+    generation: int = 0
+
+    @property
+    def rows(self) -> int:
+        """Rows of all files."""
+        return sum(segment.rows for segments in self.files.values() for segment in segments)
+
+    def cover(self, first: datetime, last: datetime) -> None:
+        """Widen the event times to include these."""
+        self.first_observed_at = min(first, self.first_observed_at or first)
+        self.last_observed_at = max(last, self.last_observed_at or last)
+
+
+class Days:
+    """The day directories below HDFS_BASE_PATH."""
+
+    def __init__(self, filesystem: FileSystem, base_path: str) -> None:
+        self.filesystem = filesystem
+        self.base_path = base_path
+
+    def directory(self, day: date) -> str:
+        """Return the day's directory."""
+        return f"{self.base_path}/dt={day.isoformat()}"
+
+    def path(self, day: date, name: str) -> str:
+        """Return the path of a file of the day."""
+        return f"{self.directory(day)}/{name}"
+
+    def listed(self) -> list[date]:
+        """Return the days that have a directory."""
+        names = [entry.name for entry in self.filesystem.list(self.base_path) if entry.is_directory]
+        return [date.fromisoformat(name.removeprefix("dt=")) for name in names if name.startswith("dt=")]
+
+    def read(self, day: date) -> Manifest | None:
+        """Return the day's manifest, None when it has none yet.
+
+        Raises MismatchError when the file is not a manifest of this version.
+        """
+        path = self.path(day, NAME)
+        try:
+            return msgspec.json.decode(self.filesystem.read(path), type=Manifest)
+        except VanishedError:
+            return None
+        except msgspec.DecodeError as error:
+            raise MismatchError(f"{path} is not a manifest ({error}); ./meteo export --verify tells more.") from None
+
+    def write(self, manifest: Manifest) -> None:
+        """Replace the day's manifest as a whole."""
+        text = msgspec.json.format(msgspec.json.encode(manifest), indent=1)
+        self.filesystem.publish(self.path(manifest.day, NAME), [text + b"\n"])
+
+    def inputs(self, manifest: Manifest) -> list[str]:
+        """Return the paths of the day's files, in the order of their names."""
+        return [self.path(manifest.day, name) for name in sorted(manifest.files)]

@@ -1,0 +1,162 @@
+"""A batch: the records of one partition that one transaction takes, each as a row or as a dead letter."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import psycopg2
+import psycopg2.errors
+from meteo_common.database import transaction
+from meteo_common.errors import RefusedError
+from meteo_common.failpoints import reach
+from meteo_common.message import decode
+from psycopg2.extensions import connection as Connection  # noqa: N812
+from psycopg2.extensions import cursor as Cursor  # noqa: N812
+from psycopg2.extras import execute_values
+
+from meteo_consumer.months import Months
+from meteo_consumer.positions import Positions
+
+_BAD_DATA = (psycopg2.DataError, psycopg2.errors.ProgramLimitExceeded, psycopg2.errors.StatementTooComplex)
+
+
+@dataclass(frozen=True)
+class DeadLetter:
+    """A record that is not a valid message, and why."""
+
+    record: Any
+    reason: str
+
+
+@dataclass
+class Batch:
+    """Records of `partition` from offset `before` up to, not including, `after`."""
+
+    partition: int
+    before: int
+    after: int
+    rows: list[tuple[datetime, Any]] = field(default_factory=list)
+    dead_letters: list[DeadLetter] = field(default_factory=list)
+
+    @property
+    def control_records(self) -> int:
+        """Offsets of the range that carry no record."""
+        return self.after - self.before - len(self.rows) - len(self.dead_letters)
+
+
+def sort_records(partition: int, before: int, after: int, records: Sequence[Any]) -> Batch:
+    """Return the batch of these records (kafka-python's ConsumerRecord), each decoded by the contract."""
+    batch = Batch(partition, before, after)
+    for record in records:
+        try:
+            batch.rows.append((decode(record.value).observed_at, record))
+        except RefusedError as error:
+            batch.dead_letters.append(DeadLetter(record, str(error)))
+    return batch
+
+
+class BatchWriter:
+    """Writes a batch and its position in one transaction."""
+
+    COPY = "COPY weather (date_time, msg_offset, partition, topic_generation, value) FROM STDIN"
+    DEAD_LETTERS = """
+        INSERT INTO dead_letters (topic_generation, topic, partition, msg_offset, record_timestamp, record_key,
+        headers, value, reason) VALUES %s
+    """
+    PROBE = "SELECT value::jsonb FROM unnest(%s::text[]) AS value"
+
+    def __init__(self, connection: Connection, positions: Positions) -> None:
+        self._connection = connection
+        self._positions = positions
+        self._months = Months(connection)
+
+    def write(self, batch: Batch) -> None:
+        """Commit the batch. What the typed contract accepts and JSONB refuses becomes a dead letter too.
+
+        Raises FencedError when the position has moved, UnreachableError when the server broke off: in both cases
+        only the position read again tells what was committed.
+        """
+        try:
+            self._write(batch)
+        except _BAD_DATA:
+            self._bury_what_jsonb_refuses(batch)
+            self._write(batch)
+
+    def _write(self, batch: Batch) -> None:
+        self._months.ensure(instant for instant, _ in batch.rows)
+        with transaction(self._connection) as cursor:
+            self._positions.advance(cursor, batch.partition, batch.before, batch.after, batch.control_records)
+            reach("consumer.before_copy")
+            if batch.rows:
+                cursor.copy_expert(self.COPY, self._copy_text(batch))
+            if batch.dead_letters:
+                self._insert_dead_letters(cursor, batch)
+            reach("consumer.before_commit")
+        reach("consumer.after_commit")
+
+    def _copy_text(self, batch: Batch) -> io.BytesIO:
+        generation = self._positions.generation.number
+        lines = [
+            b"%b\t%d\t%d\t%d\t%b\n"
+            % (instant.isoformat().encode(), record.offset, batch.partition, generation, _escape(record.value))
+            for instant, record in batch.rows
+        ]
+        return io.BytesIO(b"".join(lines))
+
+    def _insert_dead_letters(self, cursor: Cursor, batch: Batch) -> None:
+        generation = self._positions.generation
+        rows = [
+            (
+                generation.number,
+                generation.name,
+                batch.partition,
+                letter.record.offset,
+                datetime.fromtimestamp(letter.record.timestamp / 1000, UTC) if letter.record.timestamp >= 0 else None,
+                letter.record.key,
+                _headers(letter.record.headers),
+                letter.record.value,
+                letter.reason,
+            )
+            for letter in batch.dead_letters
+        ]
+        execute_values(cursor, self.DEAD_LETTERS, rows)
+
+    def _bury_what_jsonb_refuses(self, batch: Batch) -> None:
+        refused = self._refused(batch.rows)
+        batch.rows = [row for row in batch.rows if row[1].offset not in refused]
+        batch.dead_letters.extend(DeadLetter(record, reason) for record, reason in refused.values())
+
+    def _refused(self, rows: list[tuple[datetime, Any]]) -> dict[int, tuple[Any, str]]:
+        """Return offset → (record, reason) of rows that JSONB cannot hold, by halving: log2(n) probes for each."""
+        if not rows:
+            return {}
+        try:
+            with transaction(self._connection) as cursor:
+                values = [record.value.decode("utf-8") for _, record in rows]
+                cursor.execute(self.PROBE, (values,))
+        except (*_BAD_DATA, UnicodeDecodeError, ValueError) as error:
+            if len(rows) == 1:
+                record = rows[0][1]
+                return {record.offset: (record, f"JSONB cannot hold it: {str(error).splitlines()[0]}")}
+            middle = len(rows) // 2
+            return self._refused(rows[:middle]) | self._refused(rows[middle:])
+        return {}
+
+
+def _escape(value: bytes) -> bytes:
+    return value.replace(b"\\", b"\\\\").replace(b"\n", b"\\n").replace(b"\r", b"\\r").replace(b"\t", b"\\t")
+
+
+def _headers(headers: Sequence[tuple[str, bytes | None]]) -> str:
+    """Return headers as a JSON array of [key, text], bytes that are not UTF-8 as replacement characters."""
+    return msgspec.json.encode(
+        [
+            [key, None if value is None else value.decode("utf-8", "replace").replace("\x00", "\ufffd")]
+            for key, value in headers
+        ]
+    ).decode()

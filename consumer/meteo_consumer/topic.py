@@ -1,0 +1,101 @@
+"""The topic as the broker has it now: its id, its partitions and their ends."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from uuid import UUID
+
+from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
+from kafka.errors import KafkaError
+from meteo_common.errors import UnreachableError, UsageError
+from meteo_common.settings import Settings
+
+CONNECT_MS = 10_000
+"""One-shot commands give up on an absent broker after this long; services try again."""
+
+
+@dataclass(frozen=True)
+class TopicInfo:
+    """A topic's name, the id that the broker gave it when it was created, and its partitions' numbers."""
+
+    name: str
+    topic_id: UUID
+    partitions: tuple[int, ...]
+
+
+def describe_topic(settings: Settings) -> TopicInfo:
+    """Return what the broker says of TOPIC_NAME.
+
+    Raises UnreachableError when no broker answers, UsageError when it has no such topic.
+    """
+    try:
+        admin = KafkaAdminClient(
+            bootstrap_servers=settings.bootstrap_servers.split(","),
+            client_id="meteo",
+            bootstrap_timeout_ms=CONNECT_MS,
+            request_timeout_ms=CONNECT_MS,
+        )
+    except KafkaError as error:
+        raise unreachable(settings, error) from None
+    try:
+        (answer,) = admin.describe_topics([settings.topic_name])
+    except KafkaError as error:
+        raise unreachable(settings, error) from None
+    finally:
+        with suppress(KafkaError):
+            admin.close()
+    if answer["error_code"] or not answer["partitions"]:
+        raise UsageError(
+            f"The broker at {settings.bootstrap_servers} has no topic {settings.topic_name}: correct TOPIC_NAME,"
+            " or add the topic to kafka_topics and run ./meteo up."
+        )
+    numbers = sorted(partition["partition_index"] for partition in answer["partitions"])
+    return TopicInfo(settings.topic_name, UUID(str(answer["topic_id"])), tuple(numbers))
+
+
+def open_consumer(settings: Settings, group: str | None, instance: str | None = None) -> KafkaConsumer:
+    """Return a consumer that never commits by itself and never creates a topic.
+
+    Raises UnreachableError when no broker answers.
+    """
+    try:
+        return KafkaConsumer(
+            bootstrap_servers=settings.bootstrap_servers.split(","),
+            client_id="meteo-consumer",
+            group_id=group,
+            group_instance_id=instance,
+            enable_auto_commit=False,
+            allow_auto_create_topics=False,
+            auto_offset_reset="none",
+            isolation_level="read_committed",
+            bootstrap_timeout_ms=CONNECT_MS,
+            # A full COPY batch (10,000 records of about 1.2 KB) should come in one poll.
+            max_poll_records=10_000,
+            max_partition_fetch_bytes=8 << 20,
+            fetch_max_bytes=32 << 20,
+            metrics_enabled=False,
+        )
+    except KafkaError as error:
+        raise unreachable(settings, error) from None
+
+
+def log_bounds(consumer: KafkaConsumer, topic: TopicInfo) -> tuple[dict[int, int], dict[int, int]]:
+    """Return the first offset and the end (one past the last offset) of each partition."""
+    partitions = [TopicPartition(topic.name, number) for number in topic.partitions]
+    try:
+        starts, ends = consumer.beginning_offsets(partitions), consumer.end_offsets(partitions)
+    except KafkaError as error:
+        raise UnreachableError(f"Kafka does not say where {topic.name} begins and ends ({error}).") from None
+    return (
+        {partition.partition: offset for partition, offset in starts.items()},
+        {partition.partition: offset for partition, offset in ends.items()},
+    )
+
+
+def unreachable(settings: Settings, error: KafkaError) -> UnreachableError:
+    """Return the sentence for a broker that does not answer."""
+    return UnreachableError(
+        f"Kafka at {settings.bootstrap_servers} (BOOTSTRAP_SERVERS) cannot be reached"
+        f" ({type(error).__name__}); is the stack up? (./meteo up)"
+    )
