@@ -1,0 +1,110 @@
+"""A source of weather: asking it and understanding it are apart, so that kept answers can be understood again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from typing import Any, Literal, Protocol
+
+import msgspec
+from meteo_common.errors import MeteoError, RefusedError, TransientError, UsageError
+from meteo_common.message import Message, decode, encode
+from meteo_common.places import Place
+
+Feed = Literal["current", "forecast", "air_quality"]
+FEEDS: tuple[Feed, ...] = ("current", "forecast", "air_quality")
+"""What a source can be asked for. `current` is part of every poll: without an observation there is no message."""
+
+
+class KeyRefusedError(UsageError):
+    """The provider refuses the key: asking again helps only with another one."""
+
+
+class RateLimitedError(TransientError):
+    """The provider asks for a pause, of `retry_after` seconds where it said so."""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a provider said of one place at one poll.
+
+    `bodies`: parsed JSON by the names of the message's `raw`: current, forecast, air_pollution.
+    `units`: the units asked for, where the answers do not name them themselves.
+    `missing`: feeds besides `current` that were asked for and could not be had, each with its error.
+    """
+
+    place: Place
+    collected_at: datetime
+    bodies: dict[str, Any]
+    units: str | None = None
+    missing: dict[str, MeteoError] = field(default_factory=dict)
+
+
+class Source(Protocol):
+    """A provider that is asked about a place."""
+
+    name: str
+
+    def ready(self) -> None:
+        """Raise UsageError naming the setting without which it cannot be asked."""
+
+    def fetch(self, place: Place, feeds: Collection[Feed], collected_at: datetime) -> Answers:
+        """Ask about a place that has coordinates.
+
+        Raises UsageError for what must be set right, UnreachableError when the provider does not answer,
+        RateLimitedError when it wants a pause.
+        """
+
+    def normalise(self, answers: Answers) -> Message:
+        """Return the message that the answers say; a pure function. Raises RefusedError with the reason."""
+
+
+class Recording(Protocol):
+    """Weather that was recorded before, and that comes to an end."""
+
+    name: str
+
+    def __len__(self) -> int:
+        """Return how many messages there will be."""
+
+    def __iter__(self) -> Iterator[Message]:
+        """Yield the messages in the order of their time."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What of a recording is wanted: days in WEATHER_TIMEZONE (inclusive, None = open), places (empty = all)."""
+
+    first: date | None = None
+    last: date | None = None
+    places: tuple[Place, ...] = ()
+
+
+def without_refused(name: str, read: Callable[[], Any], default: Any, quality: list[str]) -> Any:
+    """Return what `read` makes of a feed besides `current`; when it refuses, `default`, and `quality` says so.
+
+    An unreadable forecast must not cost the observation; its answer stays in `raw`.
+    """
+    try:
+        return read()
+    except RefusedError:
+        quality.append(f"{name}:refused")
+        return default
+
+
+def checked(message: Message) -> Message:
+    """Return the message if its own contract accepts it. Raises RefusedError with the contract's reason."""
+    try:
+        value = encode(message)
+    except (UnicodeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError) as error:
+        raise RefusedError(f"the answer cannot be kept as JSON: {error}") from None
+    return decode(value)
+
+
+def build(**fields: Any) -> Message:
+    """Return a Message of these fields. Raises RefusedError when they break the contract (times, identity)."""
+    try:
+        return Message(**fields)
+    except ValueError as error:
+        raise RefusedError(str(error)) from None

@@ -1,0 +1,24 @@
+"""The sources there are: one line for each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from meteo_common.settings import Settings
+
+from meteo_producer.api import Api
+from meteo_producer.open_meteo import OpenMeteo
+from meteo_producer.openweather import OpenWeather
+from meteo_producer.replay import Replay
+from meteo_producer.source import Recording, Selection, Source
+
+SOURCES: Mapping[str, Callable[[Settings, Api], Source]] = {
+    "open-meteo": OpenMeteo,
+    "openweather": OpenWeather,
+}
+"""Asked about places, again and again."""
+
+RECORDINGS: Mapping[str, Callable[[Settings, Selection], Recording]] = {
+    "replay": Replay,
+}
+"""Played once, from their beginning to their end."""
