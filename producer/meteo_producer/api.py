@@ -107,9 +107,7 @@ def _refuse_code(endpoint: Endpoint, code: int, body: Any, about: str, retry_aft
         raise UsageError(f"{endpoint} does not answer for {about} ({code}: {reason}); check the place's spelling.")
     if code >= 500 or code == 408:
         raise UnreachableError(f"{endpoint} has a fault of its own ({code}); it is tried again at the next poll.")
-    raise UsageError(
-        f"{endpoint} answers {code} to {endpoint.path}; check {endpoint.setting}, now {endpoint.base_url}."
-    )
+    raise UsageError(f"{endpoint} answers {code} to {endpoint.path}; check {endpoint.setting}, its base URL.")
 
 
 def _reason(body: Any) -> str:

@@ -5,7 +5,7 @@ Rules of the provider (open-meteo.com/en/docs):
   time of asking. It alone turns them into instants: by the zone's own rules the days after a change of clocks would be
   off by an hour. With `timeformat=unixtime` they are instants already.
 - `precipitation`: "total precipitation (rain, showers, snow) sum of the preceding hour"; in `minutely_15` and in
-  `current`, which is made from it, of the preceding `interval` of 900 s. `wind_gusts_10m`: maximum of the preceding hour.
+  `current`, which is made from it, of the preceding `interval` of 900 s. `wind_gusts_10m`: that hour's maximum.
 - A value that is not known is null. Units are named beside the values, in `<block>_units`.
 """
 
@@ -99,7 +99,11 @@ class OpenMeteo:
 
     def fetch(self, place: Place, feeds: Collection[Feed], collected_at: datetime) -> Answers:
         """Ask once for current values and forecast together, once for air quality."""
-        where = {"latitude": place.latitude or 0.0, "longitude": place.longitude or 0.0, "timezone": "auto"}
+        where: dict[str, str | int | float] = {
+            "latitude": place.latitude or 0.0,
+            "longitude": place.longitude or 0.0,
+            "timezone": "auto",
+        }
         # 4 quarters and the present one: the precipitation of exactly the last hour. `auto`: the sun's local day.
         params: dict[str, str | int | float] = {
             **where,
@@ -173,9 +177,9 @@ def read_current(body: Json) -> tuple[Observation, datetime]:
     observed_at = _instant(current.get("time"), body, f"{name}.time")
     if observed_at is None:
         raise RefusedError(f"{name}.time is missing")
-    values = {field: _value(current, named, name, *names) for field, names in FIELDS.items()}
-    observation = Observation(**values)
-    observation.condition = _condition(current, name)
+    observation = Observation(condition=_condition(current, name))
+    for field, names in FIELDS.items():
+        setattr(observation, field, _value(current, named, name, *names))
     observation.precipitation_1h_mm = _last_hour(body, current, named, observed_at)
     if observation == Observation():
         held = [key for key in current if key not in {"time", "interval"}]

@@ -1,0 +1,113 @@
+"""The command `produce`."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Annotated
+
+import typer
+from meteo_common.console import run_command
+from meteo_common.durations import parse_duration
+from meteo_common.errors import UsageError
+from meteo_common.logs import configure_logs
+from meteo_common.settings import Settings, load_settings
+
+from meteo_producer.produce import play, produce_every, produce_once
+from meteo_producer.source import FEEDS, Feed, Selection
+from meteo_producer.sources import RECORDINGS, SOURCES
+
+app = typer.Typer(add_completion=False, no_args_is_help=True)
+
+
+@app.callback()
+def main() -> None:
+    """Weather APIs → Kafka."""
+
+
+def produce(
+    source: Annotated[str, typer.Option(help=f"One of {', '.join([*SOURCES, *RECORDINGS])}.")] = "open-meteo",
+    feed: Annotated[
+        str | None, typer.Option(help=f"Ask only for this besides the current weather: {', '.join(FEEDS)}.")
+    ] = None,
+    city: Annotated[list[str] | None, typer.Option(help="Name,CC or Name,CC@latitude,longitude; repeatable.")] = None,
+    first: Annotated[
+        str | None, typer.Option("--from", metavar="DATE", help="First day of a recording, in WEATHER_TIMEZONE.")
+    ] = None,
+    last: Annotated[str | None, typer.Option("--to", metavar="DATE", help="Last day, inclusive.")] = None,
+    once: Annotated[bool, typer.Option("--once", help="Poll once and end.")] = False,
+    every: Annotated[
+        str | None,
+        typer.Option(metavar="DURATION", help="Poll at this interval, such as 10m; else PRODUCE_EVERY."),
+    ] = None,
+) -> None:
+    """Take weather from a source to Kafka: polls until stopped, one poll (--once), or a whole recording."""
+    configure_logs("producer")
+    run_command(lambda: _run(source, feed, city or [], (first, last), once, every))
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the command line's app."""
+    app.command("produce")(produce)
+
+
+register(app)
+
+
+def _run(
+    source: str, feed: str | None, cities: list[str], days: tuple[str | None, str | None], once: bool, every: str | None
+) -> None:
+    if source not in SOURCES and source not in RECORDINGS:
+        raise UsageError(f"The source '{source}' is unknown; expected one of {', '.join([*SOURCES, *RECORDINGS])}.")
+    if once and every:
+        raise UsageError("--once and --every exclude each other: one poll, or one at each interval.")
+    settings = load_settings(city=";".join(cities) or None, produce_every=_duration(every))
+    if source in RECORDINGS:
+        _play(settings, source, feed, bool(cities), days, every)
+        return
+    if any(days):
+        raise UsageError(f"--from and --to select days of a recording; {source} is asked for the weather of now.")
+    feeds = _feeds(feed)
+    if once:
+        produce_once(settings, source, feeds)
+    else:
+        produce_every(settings, source, feeds)
+
+
+def _play(
+    settings: Settings,
+    source: str,
+    feed: str | None,
+    by_city: bool,
+    days: tuple[str | None, str | None],
+    every: str | None,
+) -> None:
+    if every or feed not in {None, "current"}:
+        raise UsageError(f"{source} is played once and holds observations only: leave out --every and --feed.")
+    first, last = (_day(name, text) for name, text in zip(("--from", "--to"), days, strict=True))
+    if first and last and first > last:
+        raise UsageError(f"--from {first} is after --to {last}: expected the earlier day first.")
+    selection = Selection(first, last, settings.places if by_city else ())
+    play(settings, RECORDINGS[source](settings, selection))
+
+
+def _feeds(feed: str | None) -> tuple[Feed, ...]:
+    if feed is None:
+        return FEEDS
+    for known in FEEDS:
+        if feed == known:
+            return ("current",) if known == "current" else ("current", known)
+    raise UsageError(f"The feed '{feed}' is unknown; expected one of {', '.join(FEEDS)}.")
+
+
+def _day(option: str, text: str | None) -> date | None:
+    try:
+        return date.fromisoformat(text) if text else None
+    except ValueError:
+        raise UsageError(f"{option} '{text}' is not a day; expected one such as 2013-07-01.") from None
+
+
+def _duration(text: str | None) -> str | None:
+    try:
+        return None if text is None else f"{parse_duration(text)}s"
+    except ValueError as error:
+        raise UsageError(f"--every '{text}': {error}.") from None
