@@ -1,0 +1,208 @@
+#!/usr/bin/python
+"""Make one service of a stack what its description says: its files, its process, its place in stack.json."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import time
+import xmlrpc.client
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.supervision import Stack, Unwell, wait_until_well, write
+
+DOCUMENTATION = """
+module: process_service
+short_description: A service as a process under the stack's supervisor
+description: Restarts the service when, and only when, something of its description or its files changed.
+options: {}
+"""
+
+ARGUMENTS: dict[str, dict[str, Any]] = {
+    "stack_directory": {"type": "path", "required": True},
+    "name": {"type": "str", "required": True},
+    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+    "argv": {"type": "list", "elements": "str", "default": []},
+    "env": {"type": "dict", "default": {}},
+    "secrets": {"type": "dict", "default": {}, "no_log": True},
+    "files": {"type": "list", "elements": "dict", "default": []},
+    "contents": {"type": "list", "elements": "str", "default": [], "no_log": True},
+    "dirs": {"type": "list", "elements": "str", "default": []},
+    "prepare": {"type": "list", "elements": "dict", "default": []},
+    "fingerprint": {"type": "str", "default": ""},
+    "ports": {"type": "dict", "default": {}},
+    "urls": {"type": "list", "elements": "dict", "default": []},
+    "health": {"type": "dict", "default": {}},
+    "stop": {"type": "dict", "default": {}},
+    "limits": {"type": "dict", "default": {}},
+    "needs": {"type": "list", "elements": "str", "default": []},
+}
+
+
+class Service:
+    def __init__(self, wanted: dict[str, Any]) -> None:
+        self.wanted = wanted
+        self.name: str = wanted["name"]
+        self.stack = Stack(wanted["stack_directory"])
+        self.home = self.stack.directory / "services" / self.name
+        self.data = self.stack.directory / "data" / self.name
+        self.program = self.stack.programs / f"{self.name}.conf"
+
+    def render(self) -> list[str]:
+        """Write every file of the service; the paths that changed."""
+        changed = []
+        for directory in ["", *self.wanted["dirs"]]:
+            path = self.data / directory
+            if not path.is_dir():
+                path.mkdir(parents=True)
+                changed.append(str(path))
+        texts = {
+            self.home / file["path"]: (text, int(file.get("mode") or "0644", 8))
+            for file, text in zip(self.wanted["files"], self.wanted["contents"], strict=True)
+        }
+        if self.wanted["argv"]:
+            texts[self.home / "run"] = (self.wrapper(), 0o700)
+            texts[self.program] = (self.section(texts), 0o600)
+        changed += [str(path) for path, (text, mode) in texts.items() if write(path, text, mode)]
+        for path in sorted(self.home.rglob("*")):
+            if path.is_file() and path not in texts:
+                path.unlink()
+                changed.append(str(path))
+        return changed
+
+    def wrapper(self) -> str:
+        """A script that is the service's process, and that an operator can read and run."""
+        lines = ["#!/bin/sh", f"cd {shlex.quote(str(self.data))} || exit 1", "umask 022"]
+        if open_files := self.wanted["limits"].get("open_files"):
+            lines.append(f'ulimit -n {int(open_files)} 2>/dev/null || ulimit -n "$(ulimit -Hn)"')
+        for key, value in sorted({**self.wanted["env"], **self.wanted["secrets"]}.items()):
+            lines.append(f"export {key}={shlex.quote(str(value))}")
+        return "\n".join([*lines, f"exec {shlex.join(self.wanted['argv'])}", ""])
+
+    def section(self, texts: dict[Path, tuple[str, int]]) -> str:
+        digest = hashlib.sha256(self.wanted["fingerprint"].encode())
+        for path, (text, _) in sorted(texts.items()):
+            digest.update(f"{path}\0{text}\0".encode())
+        stop = self.wanted["stop"]
+        settings = {
+            "command": f"/bin/sh {self.home / 'run'}",
+            "environment": f'CONFIG_HASH="{digest.hexdigest()}"',
+            # The playbook starts services in the order of their needs; the supervisor only keeps them up.
+            "autostart": "false",
+            "autorestart": "true",
+            "startsecs": "5",
+            "startretries": "20",
+            "stopsignal": stop.get("signal") or "TERM",
+            "stopwaitsecs": str(stop.get("timeout") or 10),
+            "stopasgroup": "true",
+            "killasgroup": "true",
+            "redirect_stderr": "true",
+            "stdout_logfile": str(self.stack.log(self.name)),
+            "stdout_logfile_maxbytes": "20MB",
+            "stdout_logfile_backups": "3",
+        }
+        body = "".join(f"{key}={value.replace('%', '%%')}\n" for key, value in settings.items())
+        return f"[program:{self.name}]\n{body}"
+
+    def register(self) -> None:
+        """Tell stack.json what runs; a set of files without a program is nothing to look at there."""
+        index = self.stack.description()
+        index["services"].pop(self.name, None)
+        if self.wanted["argv"]:
+            index["services"][self.name] = {
+                "ports": self.wanted["ports"],
+                "urls": self.wanted["urls"],
+                "health": self.wanted["health"],
+                "log": str(self.stack.log(self.name)),
+                "needs": self.wanted["needs"],
+            }
+        write(self.stack.index, json.dumps(index, indent=2) + "\n", 0o644)
+
+    def prepare(self) -> bool:
+        """Run once what the data directory needs before the first start."""
+        done = False
+        for step in self.wanted["prepare"]:
+            if Path(step["creates"]).exists():
+                continue
+            environment = {**os.environ, **{k: str(v) for k, v in self.wanted["env"].items()}}
+            ran = subprocess.run(
+                step["argv"], cwd=self.data, env=environment, capture_output=True, text=True, check=False
+            )
+            if ran.returncode:
+                output = "\n".join((ran.stdout + ran.stderr).splitlines()[-40:])
+                raise Unwell(f"{self.name}: {step['argv'][0]} failed while preparing {self.data}:\n{output}")
+            done = True
+        return done
+
+    def converge(self, changed: list[str]) -> bool:
+        """Start the process, or restart it when its description differs from what runs."""
+        calls = self.stack.supervisor()
+        if calls is None:
+            raise Unwell("The supervisor of this stack does not answer.")
+        _, outdated, _ = calls.reloadConfig()[0]
+        state = self.state(calls)
+        if state in ("RUNNING", "STARTING", "BACKOFF") and self.name not in outdated:
+            return False
+        wait_until_well(self.stack, self.wanted["needs"])
+        self.remove(calls, state)
+        if self.prepare():
+            changed.append("data")
+        calls.addProcessGroup(self.name)
+        calls.startProcess(self.name, False)
+        return True
+
+    def state(self, calls: Any) -> str | None:
+        try:
+            return str(calls.getProcessInfo(self.name)["statename"])
+        except xmlrpc.client.Fault:
+            return None
+
+    def remove(self, calls: Any, state: str | None) -> None:
+        if state is None:
+            return
+        calls.stopProcessGroup(self.name)
+        while True:
+            try:
+                calls.removeProcessGroup(self.name)
+                return
+            except xmlrpc.client.Fault:  # a child of it is still ending
+                time.sleep(0.2)
+
+    def absent(self) -> bool:
+        calls = self.stack.supervisor()
+        state = self.state(calls) if calls else None
+        if calls:
+            self.remove(calls, state)
+        present = self.program.exists()
+        self.program.unlink(missing_ok=True)
+        shutil.rmtree(self.home, ignore_errors=True)
+        index = self.stack.description()
+        if index["services"].pop(self.name, None):
+            write(self.stack.index, json.dumps(index, indent=2) + "\n", 0o644)
+        if calls:
+            calls.reloadConfig()
+        return present or state is not None
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec=ARGUMENTS)
+    service = Service(module.params)
+    try:
+        if module.params["state"] == "absent":
+            module.exit_json(changed=service.absent())
+        changed = service.render()
+        service.register()
+        started = bool(module.params["argv"]) and service.converge(changed)
+        module.exit_json(changed=bool(changed) or started, files=changed, started=started)
+    except Unwell as sentence:
+        module.fail_json(msg=str(sentence))
+
+
+if __name__ == "__main__":
+    main()

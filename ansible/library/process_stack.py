@@ -1,0 +1,184 @@
+#!/usr/bin/python
+"""The stack as a whole: its directories and supervisor, the health of all its services, its end."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import xmlrpc.client
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.supervision import Stack, Unwell, wait_until_well, write
+
+DOCUMENTATION = """
+module: process_stack
+short_description: A stack's supervisor
+description: Starts it, waits for the health of its services, or stops everything in the order of their needs.
+options: {}
+"""
+
+ARGUMENTS: dict[str, dict[str, Any]] = {
+    "directory": {"type": "path", "required": True},
+    "state": {"type": "str", "choices": ["started", "healthy", "stopped"], "default": "started"},
+    "name": {"type": "str"},
+    "port_offset": {"type": "int", "default": 0},
+    "secrets_file": {"type": "path", "default": "", "no_log": False},
+    "services": {"type": "list", "elements": "str", "default": []},
+    "purge": {"type": "bool", "default": False},
+}
+# Not the deploying shell's business to decide how servers behave, and a restart would see other values.
+PRIVATE_PREFIXES = ("ANSIBLE_", "UV_", "PYTHON", "PIP_", "VIRTUAL_ENV", "SUDO_", "JAVA_TOOL")
+
+
+def configuration(stack: Stack, name: str) -> str:
+    return f"""\
+[supervisord]
+identifier=meteo-{name}
+logfile={stack.logs}/supervisord.log
+logfile_maxbytes=20MB
+logfile_backups=3
+pidfile={stack.run}/supervisord.pid
+childlogdir={stack.logs}
+umask=022
+
+[unix_http_server]
+file={stack.socket}
+chmod=0700
+
+[rpcinterface:supervisor]
+supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface
+
+[supervisorctl]
+serverurl=unix://{stack.socket}
+
+[include]
+files=conf.d/*.conf
+"""
+
+
+def start(stack: Stack, params: dict[str, Any]) -> bool:
+    changed = False
+    for directory in (stack.directory, stack.logs, stack.run, stack.programs, stack.socket.parent):
+        if not directory.is_dir():
+            directory.mkdir(mode=0o700 if directory in (stack.run, stack.socket.parent) else 0o755, parents=True)
+            changed = True
+    if stack.socket.parent.stat().st_uid != os.getuid():
+        raise Unwell(f"{stack.socket.parent} belongs to another user; remove it.")
+    index = stack.description() if stack.index.exists() else {"services": {}}
+    head = {
+        "name": params["name"],
+        "port_offset": params["port_offset"],
+        "runtime": "process",
+        "secrets_file": params["secrets_file"],
+    }
+    changed |= write(stack.index, json.dumps({**head, "services": index["services"]}, indent=2) + "\n", 0o644)
+    path = stack.run / "supervisor.conf"
+    changed |= write(path, configuration(stack, params["name"]), 0o600)
+    if stack.supervisor():
+        return changed
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(PRIVATE_PREFIXES)}
+    program = Path(sys.executable).with_name("supervisord")
+    ran = subprocess.run(
+        [program, "-c", path], cwd="/", env=environment, capture_output=True, text=True, check=False
+    )
+    deadline = time.monotonic() + 15
+    while not stack.supervisor():
+        if ran.returncode or time.monotonic() > deadline:
+            raise Unwell(f"The supervisor did not start:\n{ran.stdout}{ran.stderr}{stack.tail('supervisord')}")
+        time.sleep(0.1)
+    return True
+
+
+def processes() -> dict[int, tuple[int, str]]:
+    """Parent and start time of everything that lives: a pid alone may be another process later."""
+    listing = subprocess.run(
+        ["ps", "-A", "-o", "pid=,ppid=,stat=,lstart="], capture_output=True, text=True, check=True
+    )
+    rows = (line.split(None, 3) for line in listing.stdout.splitlines())
+    return {int(pid): (int(parent), born) for pid, parent, state, born in rows if not state.startswith("Z")}
+
+
+def descendants(root: int) -> dict[int, str]:
+    everything = processes()
+    found, queue = {}, [root]
+    while queue:
+        pid = queue.pop()
+        if pid in everything:
+            found[pid] = everything[pid][1]
+        queue += [child for child, (parent, _) in everything.items() if parent == pid]
+    return found
+
+
+def stop(stack: Stack) -> bool:
+    calls = stack.supervisor()
+    if calls is None:
+        return False
+    family = descendants(calls.getPID())
+    stop_in_order(stack, calls)
+    calls.shutdown()
+    deadline = time.monotonic() + 15
+    while alive(family) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    for chosen in (signal.SIGTERM, signal.SIGKILL):
+        for pid in alive(family):
+            os.kill(pid, chosen)
+        time.sleep(0.5 if alive(family) else 0)
+    if left := alive(family):
+        raise Unwell(f"These processes of the stack did not end: {', '.join(map(str, left))}.")
+    return True
+
+
+def alive(family: dict[int, str]) -> list[int]:
+    everything = processes()
+    return [pid for pid, born in family.items() if pid in everything and everything[pid][1] == born]
+
+
+def stop_in_order(stack: Stack, calls: Any) -> None:
+    """Services side by side, each as soon as nothing that needs it is left."""
+    services = stack.services()
+    stopping: set[str] = set()
+    while running := {
+        process["name"]
+        for process in calls.getAllProcessInfo()
+        if process["statename"] not in ("STOPPED", "EXITED", "FATAL", "UNKNOWN")
+    }:
+        needed = {need for name in running for need in services.get(name, {}).get("needs", [])}
+        for name in running - needed - stopping:
+            stopping.add(name)
+            try:
+                calls.stopProcess(name, False)
+            except xmlrpc.client.Fault:  # it ended by itself meanwhile
+                continue
+        time.sleep(0.2)
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec=ARGUMENTS)
+    params = module.params
+    stack = Stack(params["directory"])
+    try:
+        if params["state"] == "started":
+            module.exit_json(changed=start(stack, params))
+        if params["state"] == "healthy":
+            wait_until_well(stack, params["services"] or stack.services())
+            module.exit_json(changed=False)
+        stopped = stop(stack)
+        if stack.socket.parent != stack.run:
+            shutil.rmtree(stack.socket.parent, ignore_errors=True)
+        purged = params["purge"] and stack.directory.exists()
+        if purged:
+            shutil.rmtree(stack.directory)
+        module.exit_json(changed=stopped or purged, stopped=stopped, purged=purged)
+    except Unwell as sentence:
+        module.fail_json(msg=str(sentence))
+
+
+if __name__ == "__main__":
+    main()
