@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -33,8 +34,8 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "services": {"type": "list", "elements": "str", "default": []},
     "purge": {"type": "bool", "default": False},
 }
-# Not the deploying shell's business to decide how servers behave, and a restart would see other values.
-PRIVATE_PREFIXES = ("ANSIBLE_", "UV_", "PYTHON", "PIP_", "VIRTUAL_ENV", "SUDO_", "JAVA_TOOL")
+# What services may see of the shell that deploys: anything else, such as a setting of one run, would outlive it.
+INHERITED = re.compile(r"PATH|HOME|USER|LOGNAME|SHELL|LANG|LC_.*|TZ|TMPDIR|(?i:https?|all|no)_(?i:proxy)|.*_CA_BUNDLE|SSL_CERT_.*")
 
 
 def configuration(stack: Stack, name: str) -> str:
@@ -83,7 +84,7 @@ def start(stack: Stack, params: dict[str, Any]) -> bool:
     changed |= write(path, configuration(stack, params["name"]), 0o600)
     if stack.supervisor():
         return changed
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(PRIVATE_PREFIXES)}
+    environment = {key: value for key, value in os.environ.items() if INHERITED.fullmatch(key)}
     program = Path(sys.executable).with_name("supervisord")
     ran = subprocess.run(
         [program, "-c", path], cwd="/", env=environment, capture_output=True, text=True, check=False

@@ -95,10 +95,16 @@ def problem(health: dict[str, Any]) -> str | None:
         except OSError as error:
             return f"port {health['tcp']}: {error.strerror or error}"
     if health.get("argv"):
-        done = subprocess.run([str(word) for word in health["argv"]], capture_output=True, text=True, timeout=10, check=False)
-        if done.returncode:
-            return (done.stdout + done.stderr).strip() or f"{health['argv'][0]} exits with {done.returncode}"
+        return command_problem([str(word) for word in health["argv"]])
     return None
+
+
+def command_problem(argv: list[str]) -> str | None:
+    try:
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return str(error)
+    return (done.stdout + done.stderr).strip() or f"{argv[0]} exits with {done.returncode}" if done.returncode else None
 
 
 def http_problem(url: str, match: str | None) -> str | None:

@@ -1,9 +1,200 @@
 #!/usr/bin/python
+"""What must be true of the machine before anything is deployed, each with its remedy."""
+
 from __future__ import annotations
-import os, shutil
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
 from ansible.module_utils.basic import AnsibleModule
-m = AnsibleModule(argument_spec={"stack_directory": {"type": "path"}})
-java = Path(shutil.which("java")).resolve().parent.parent
-pg = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda p: int(p.parent.name))[-1]
-m.exit_json(changed=False, java_home=str(java), postgres_bin=str(pg))
+from ansible.module_utils.listeners import listeners, parents
+
+DOCUMENTATION = """
+module: preflight
+short_description: Checks of the machine
+description: Fails with one sentence for each thing that is wrong; returns where Java and PostgreSQL are.
+options: {}
+"""
+
+ARGUMENTS: dict[str, dict[str, Any]] = {
+    "runtime": {"type": "str", "required": True},
+    "stack_name": {"type": "str", "required": True},
+    "stack_directory": {"type": "path", "required": True},
+    "port_offset": {"type": "str", "required": True},
+    "port_defaults": {"type": "dict", "required": True},
+    "ports": {"type": "dict", "required": True},
+    "memory_mb": {"type": "int", "required": True},
+    "disk_mb": {"type": "int", "required": True},
+    "java": {"type": "int", "required": True},
+}
+# From here on the kernel gives ports to outgoing connections.
+EPHEMERAL = 32768
+
+
+def wrong_names(params: dict[str, Any]) -> Iterator[str]:
+    if params["runtime"] != "process":
+        yield f"The runtime '{params['runtime']}' does not exist yet; use an inventory with runtime=process."
+    if not re.fullmatch(r"[a-z][a-z0-9-]{0,29}", params["stack_name"]):
+        yield (
+            f"The stack name '{params['stack_name']}' cannot be used: expected up to 30 of a-z, 0-9 and -, "
+            "beginning with a letter. Choose another METEO_STACK."
+        )
+    if not re.fullmatch(r"[A-Za-z0-9/._@+-]+", params["stack_directory"]):
+        yield (
+            f"The directory '{params['stack_directory']}' has characters that the servers' settings cannot hold; "
+            "set METEO_HOME to one of letters, digits, . _ - only."
+        )
+    if not re.fullmatch(r"\d+", params["port_offset"]):
+        yield (
+            f"The port offset '{params['port_offset']}' is not a number: expected 0 or more, such as 1000. "
+            "Correct METEO_PORT_OFFSET."
+        )
+        return
+    highest = max(params["port_defaults"][name] for names in params["ports"].values() for name in names)
+    if highest + int(params["port_offset"]) >= EPHEMERAL:
+        yield (
+            f"The port offset {params['port_offset']} would push a port to {highest + int(params['port_offset'])}; "
+            f"expected at most {EPHEMERAL - 1 - highest}, because from {EPHEMERAL} on ports serve outgoing "
+            "connections. Choose a smaller METEO_PORT_OFFSET."
+        )
+
+
+def family(root: int | None, processes: dict[int, tuple[int, str]]) -> set[int]:
+    """The supervisor of this stack and everything below it."""
+    found = {root} if root in processes else set()
+    while more := {pid for pid, (parent, _) in processes.items() if parent in found} - found:
+        found |= more
+    return {pid for pid in found if pid is not None}
+
+
+def supervisor(params: dict[str, Any]) -> int | None:
+    """Its process id, if it is still the process that wrote it down."""
+    try:
+        pid = int((Path(params["stack_directory"]) / "run" / "supervisord.pid").read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return None
+    return pid if "supervisor" in command_line(pid) else None
+
+
+def command_line(pid: int) -> str:
+    done = subprocess.run(["ps", "-o", "args=", "-p", str(pid)], capture_output=True, text=True, check=False)
+    return done.stdout
+
+
+def taken_ports(params: dict[str, Any], own: set[int], processes: dict[int, tuple[int, str]]) -> Iterator[str]:
+    held = listeners()
+    for service, names in params["ports"].items():
+        for name in names:
+            port = params["port_defaults"][name] + int(params["port_offset"])
+            pid = held.get(port)
+            if port not in held or pid in own:
+                continue
+            who = f"{processes[pid][1]} (process {pid})" if pid in processes else "a process of another user"
+            yield (
+                f"Port {port}, which {service} needs ({name}), is taken by {who}. "
+                "Stop that process, or shift all ports with METEO_PORT_OFFSET=1000."
+            )
+
+
+def too_little(params: dict[str, Any], running: bool) -> Iterator[str]:
+    place = Path(params["stack_directory"])
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free // 1_000_000
+    if free < params["disk_mb"]:
+        yield f"Only {free} MB are free on the disk of {place}; expected {params['disk_mb']} MB. Free some, or set METEO_HOME."
+    memory = re.search(r"MemAvailable:\s+(\d+) kB", read("/proc/meminfo"))
+    if memory and not running and int(memory[1]) // 1000 < params["memory_mb"]:
+        yield (
+            f"Only {int(memory[1]) // 1000} MB of memory are available; expected {params['memory_mb']} MB. "
+            "Stop other programs, or lower preflight_memory_mb if you know that it is enough."
+        )
+
+
+def read(path: str) -> str:
+    return Path(path).read_text(encoding="utf-8") if Path(path).exists() else ""
+
+
+def orphaned_data(params: dict[str, Any]) -> Iterator[str]:
+    directory = Path(params["stack_directory"])
+    secrets = directory / "secrets.yml"
+    if (directory / "data" / "postgres" / "cluster" / "PG_VERSION").exists() and not secrets.exists():
+        yield (
+            f"The database in {directory}/data/postgres has no password file: expected {secrets}, which belongs to "
+            "that data and cannot be made again. Restore it from a backup, or delete all data of this stack with "
+            "./meteo down --purge."
+        )
+
+
+def java_homes() -> Iterator[Path]:
+    if home := os.environ.get("JAVA_HOME"):
+        yield Path(home)
+    if java := shutil.which("java"):
+        yield Path(java).resolve().parent.parent
+    for pattern in ("usr/lib/jvm/*", "opt/homebrew/opt/openjdk*", "usr/local/opt/openjdk*"):
+        yield from sorted(Path("/").glob(pattern))
+
+
+def java_version(home: Path) -> int:
+    java = home / "bin" / "java"
+    if not os.access(java, os.X_OK):
+        return 0
+    done = subprocess.run([java, "-version"], capture_output=True, text=True, check=False)
+    number = re.search(r'version "(?:1\.)?(\d+)', done.stderr + done.stdout)
+    return int(number[1]) if number else 0
+
+
+def find_java(wanted: int) -> tuple[str, str | None]:
+    oldest = (0, "")
+    for home in java_homes():
+        version = java_version(home)
+        if version >= wanted:
+            return str(home), None
+        oldest = max(oldest, (version, str(home)))
+    found = f"only Java {oldest[0]} in {oldest[1]}" if oldest[0] else "no Java"
+    return "", (
+        f"There is {found} on this machine; expected Java {wanted} or newer. "
+        f"Install it (Debian: apt-get install openjdk-{wanted}-jre-headless), or point JAVA_HOME to one."
+    )
+
+
+def find_postgres() -> tuple[str, str | None]:
+    newest_first = sorted(
+        Path("/usr/lib/postgresql").glob("[0-9]*/bin"), key=lambda path: int(path.parent.name), reverse=True
+    )
+    on_path = shutil.which("initdb")
+    places = [Path(on_path).resolve().parent] if on_path else []
+    for place in places + newest_first:
+        if all((place / program).exists() for program in ("initdb", "postgres", "pg_isready")):
+            return str(place), None
+    return "", (
+        "There is no PostgreSQL server on this machine; expected initdb on the PATH or in /usr/lib/postgresql. "
+        "Install it (Debian: apt-get install postgresql)."
+    )
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec=ARGUMENTS)
+    params = module.params
+    wrong = list(wrong_names(params))
+    java_home, no_java = find_java(params["java"])
+    postgres_bin, no_postgres = find_postgres()
+    wrong += [sentence for sentence in (no_java, no_postgres) if sentence]
+    wrong += orphaned_data(params)
+    if params["port_offset"].isdigit():
+        processes = parents()
+        own = family(supervisor(params), processes)
+        wrong += taken_ports(params, own, processes)
+        wrong += too_little(params, bool(own))
+    if wrong:
+        module.fail_json(msg="\n".join(wrong))
+    module.exit_json(changed=False, java_home=java_home, postgres_bin=postgres_bin)
+
+
+if __name__ == "__main__":
+    main()
