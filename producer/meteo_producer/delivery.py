@@ -80,9 +80,8 @@ class Delivery:
             producer.close(timeout=0)
             raise self._unreachable(f" for the topic '{self._topic}' ({type(error).__name__})") from None
         if not known:
-            answering = producer.bootstrap_connected()
             producer.close(timeout=0)
-            raise self._no_topic() if answering else self._unreachable()
+            raise self._no_topic()
         self._producer = producer
 
     def send(self, message: Message) -> None:

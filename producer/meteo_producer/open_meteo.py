@@ -134,7 +134,11 @@ class OpenMeteo:
         body = _answer(answers.bodies.get("current"), "the answer")
         latitude, longitude = _position(answers.place, body)
         observation, observed_at = read_current(body)
-        quality = limit_observation(observation)
+        unread: list[str] = []
+        observation.precipitation_1h_mm = without_refused(
+            "precipitation_1h_mm", lambda: read_last_hour(body, observed_at), None, unread
+        )
+        quality = limit_observation(observation) + unread
         forecast = without_refused("forecast", lambda: read_forecast(body, observed_at), [], quality)
         quality += limit_forecast(forecast)
         sun = without_refused("sun", lambda: read_sun(body, observed_at), None, quality)
@@ -165,6 +169,8 @@ class OpenMeteo:
 def read_current(body: Json) -> tuple[Observation, datetime]:
     """Return the current values and their time, from `current` or from the older `current_weather`.
 
+    Without the precipitation: that of the last hour needs other blocks too, see `read_last_hour`.
+
     An answer with only hourly or daily values is refused: which of its hours is "now" would be a guess, and a forecast
     must not pass for an observation.
     """
@@ -180,11 +186,32 @@ def read_current(body: Json) -> tuple[Observation, datetime]:
     observation = Observation(condition=_condition(current, name))
     for field, names in FIELDS.items():
         setattr(observation, field, _value(current, named, name, *names))
-    observation.precipitation_1h_mm = _last_hour(body, current, named, observed_at)
-    if observation == Observation():
+    if observation == Observation() and current.get("precipitation") is None:
         held = [key for key in current if key not in {"time", "interval"}]
         raise RefusedError(f"the current values hold no weather ({', '.join(held) or 'nothing'})")
     return observation, observed_at
+
+
+def read_last_hour(body: Json, observed_at: datetime) -> float | None:
+    """Return the precipitation of the hour that ends at the observation, in mm; None when it cannot be known.
+
+    Known are: the 4 quarters of `minutely_15` that end then; a `current` value whose interval is an hour; the hourly
+    value when the observation is on the hour. The current value of 900 s alone says nothing of the other 45 minutes.
+    """
+    quarterly = as_object(body.get("minutely_15"), "minutely_15")
+    quarter_units = as_object(body.get("minutely_15_units"), "minutely_15_units")
+    keys = ("precipitation",)
+    quarters = _series(quarterly, quarter_units, "minutely_15", keys, "mm", units.MILLIMETRES, body)
+    total = _sum([quarters.get(observed_at - QUARTER * back) for back in (3, 2, 1, 0)])
+    if total is not None:
+        return total
+    current = as_object(body.get("current"), "current")
+    if as_number(current.get("interval"), "current.interval") == HOUR.total_seconds():
+        named = as_object(body.get("current_units"), "current_units")
+        return _value(current, named, "current", keys, "mm", units.MILLIMETRES)
+    hourly = as_object(body.get("hourly"), "hourly")
+    hour_units = as_object(body.get("hourly_units"), "hourly_units")
+    return _series(hourly, hour_units, "hourly", keys, "mm", units.MILLIMETRES, body).get(observed_at)
 
 
 def read_forecast(body: Json, after: datetime) -> list[ForecastStep]:
@@ -318,26 +345,6 @@ def _series(
         if instant is not None:
             series[instant] = units.convert(as_number(value, field), str(named.get(key, unit)), conversions, field)
     return series
-
-
-def _last_hour(body: Json, current: Json, named: Json, observed_at: datetime) -> float | None:
-    """Return the precipitation of the hour that ends at the observation, in mm; None when it cannot be known.
-
-    Known are: the 4 quarters of `minutely_15` that end then; a `current` value whose interval is an hour; the hourly
-    value when the observation is on the hour. The current value of 900 s alone says nothing of the other 45 minutes.
-    """
-    quarterly = as_object(body.get("minutely_15"), "minutely_15")
-    quarter_units = as_object(body.get("minutely_15_units"), "minutely_15_units")
-    keys = ("precipitation",)
-    quarters = _series(quarterly, quarter_units, "minutely_15", keys, "mm", units.MILLIMETRES, body)
-    total = _sum([quarters.get(observed_at - QUARTER * back) for back in (3, 2, 1, 0)])
-    if total is not None:
-        return total
-    if as_number(current.get("interval"), "current.interval") == HOUR.total_seconds():
-        return _value(current, named, "current", keys, "mm", units.MILLIMETRES)
-    hourly = as_object(body.get("hourly"), "hourly")
-    hour_units = as_object(body.get("hourly_units"), "hourly_units")
-    return _series(hourly, hour_units, "hourly", keys, "mm", units.MILLIMETRES, body).get(observed_at)
 
 
 def _sum(amounts: list[float | None]) -> float | None:

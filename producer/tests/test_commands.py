@@ -1,0 +1,88 @@
+"""The command line: one sentence and an exit code for whatever is wrong."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+from meteo_producer.commands import app
+from pytest_httpserver import HTTPServer
+from typer.testing import CliRunner, Result
+
+runner = CliRunner()
+
+
+@pytest.fixture(autouse=True)
+def no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("METEO_HOME", str(tmp_path))
+    # Loggers keep the first stream they see: here that would be the runner's, which is closed after each command.
+    monkeypatch.setattr("meteo_producer.commands.configure_logs", lambda _: None)
+    monkeypatch.setenv("METEO_PROJECT", str(tmp_path))
+    for name in ("CITY", "OPENWEATHER_API_KEY", "FALLBACK", "BOOTSTRAP_SERVERS"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def run(capfd: pytest.CaptureFixture[str], *arguments: str) -> tuple[Result, str]:
+    result = runner.invoke(app, ["produce", *arguments])
+    return result, capfd.readouterr().err + result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--source", "bbc"], "The source 'bbc' is unknown; expected one of open-meteo, openweather, replay."),
+        (["--source", "openweather", "--once"], "set OPENWEATHER_API_KEY"),
+        (["--city", "Paris", "--once"], "'Paris' is not of the form Name,CC"),
+        (["--feed", "tides", "--once"], "The feed 'tides' is unknown; expected one of current, forecast, air_quality."),
+        (["--once", "--every", "10m"], "--once and --every exclude each other"),
+        (["--every", "often"], "--every 'often': expected a whole number with a unit"),
+        (["--from", "2013-01-01", "--once"], "--from and --to select days of a recording"),
+        (
+            ["--source", "replay", "--from", "1.7.2013"],
+            "--from '1.7.2013' is not a day; expected one such as 2013-07-01.",
+        ),
+        (["--source", "replay", "--from", "2013-08-01", "--to", "2013-07-01"], "is after --to 2013-07-01"),
+        (["--source", "replay", "--from", "2014-08-01"], "Nothing of the recorded data set is selected"),
+        (["--source", "replay", "--city", "Paris,FR"], "Nothing of the recorded data set is selected"),
+        (["--source", "replay", "--every", "10m"], "replay is played once"),
+    ],
+)
+def test_wrong_usage(capfd: pytest.CaptureFixture[str], arguments: list[str], sentence: str) -> None:
+    result, output = run(capfd, *arguments)
+    assert result.exit_code == 2
+    assert sentence in output
+    assert "Traceback" not in output
+
+
+def test_wrong_url(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPEN_METEO_URL", "ftp://nowhere")
+    result, output = run(capfd, "--once")
+    assert result.exit_code == 2
+    assert "OPEN_METEO_URL" in output
+
+
+def test_unknown_city(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, httpserver: HTTPServer
+) -> None:
+    httpserver.expect_request("/v1/search").respond_with_json({})
+    monkeypatch.setenv("OPEN_METEO_GEOCODING_URL", httpserver.url_for(""))
+    result, output = run(capfd, "--once", "--city", "Atlantis,GR")
+    assert result.exit_code == 2
+    assert "The place 'Atlantis,GR' is unknown" in output
+
+
+def test_api_that_does_not_answer(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPEN_METEO_URL", "http://127.0.0.1:9")
+    result, output = run(capfd, "--once", "--city", "Paris,FR@48.85,2.35")
+    assert result.exit_code == 3
+    assert "Open-Meteo at 127.0.0.1:9 cannot be reached" in output
+
+
+def test_kafka_that_does_not_answer(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BOOTSTRAP_SERVERS", "127.0.0.1:9")
+    started = time.monotonic()
+    result, output = run(capfd, "--source", "replay", "--from", "2013-07-01", "--to", "2013-07-01")
+    assert result.exit_code == 3
+    assert time.monotonic() - started < 15
+    assert "Kafka at 127.0.0.1:9 (BOOTSTRAP_SERVERS) does not answer" in output
