@@ -1,0 +1,190 @@
+"""The client of YARN: a JVM that submits a Streaming job and waits for it; its output, understood."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import shutil
+import signal
+import subprocess
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from meteo_common.errors import MeteoError, TerminalError, UnreachableError, UsageError
+
+from meteo_hadoop.source import FileVanishedError
+from meteo_hadoop.streaming import COUNTERS
+
+CONTAINER_WAIT = 120.0
+"""Seconds after which an accepted application that still has no container is given up: no node, or none with room."""
+_PR_SET_PDEATHSIG = 1
+_JVM = ("-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "--add-opens=java.base/java.lang=ALL-UNNAMED")
+# By default the client looks for an absent ResourceManager for 15 minutes.
+_PATIENCE = (
+    *("-D", "yarn.resourcemanager.connect.max-wait.ms=10000"),
+    *("-D", "yarn.resourcemanager.connect.retry-interval.ms=1000"),
+    *("-D", "ipc.client.connect.max.retries=3"),
+    *("-D", "ipc.client.connect.retry.interval=500"),
+)
+# Counters and the application's address are told at INFO: the client must not depend on the stack's own log level.
+_LOG4J = """log4j.rootLogger=INFO,console
+log4j.appender.console=org.apache.log4j.ConsoleAppender
+log4j.appender.console.target=System.err
+log4j.appender.console.layout=org.apache.log4j.PatternLayout
+log4j.appender.console.layout.ConversionPattern=%p %c{1}: %m%n
+"""
+_APPLICATION = re.compile(r"application_\d+_\d+")
+_TRACKING = re.compile(r"url to track the job: (\S+)", re.IGNORECASE)
+_RUNNING = re.compile(r"Job job_\S+ running in uber mode")
+_COUNTER = re.compile(r"\t\t([^=]+)=(\d+)")
+_NOISE = re.compile(r"^(INFO|DEBUG|log4j:|\s+at |\t|\s*\.\.\. \d+ more)")
+
+
+class YarnClient:
+    """Runs Hadoop Streaming; `conf` is the client's configuration folder, `jars` the folder of its class path."""
+
+    def __init__(self, conf: Path, jars: Path, user: str) -> None:
+        self._conf, self._jars, self._user = conf, jars, user
+
+    def run(self, arguments: Sequence[str], folder: Path) -> dict[str, int]:
+        """Run a Streaming job to its end and return our counters; `folder` takes the client's files.
+
+        Raises TerminalError with the job's last words, UnreachableError, FileVanishedError or UsageError.
+        """
+        (folder / "log4j.properties").write_text(_LOG4J, "utf-8")
+        output = _Output()
+        process = self._start(["org.apache.hadoop.streaming.HadoopStreaming", *_PATIENCE, *arguments], folder)
+        watch = threading.Timer(CONTAINER_WAIT, self._give_up, [output, process])
+        assert process.stdout is not None  # noqa: S101
+        try:
+            for line in process.stdout:
+                output.take(line.rstrip("\n"))
+                if output.application and not output.running and not watch.is_alive() and not watch.finished.is_set():
+                    watch.start()
+            code = process.wait()
+        except BaseException:
+            self._end(process)
+            self._kill(output, folder)
+            raise
+        finally:
+            watch.cancel()
+            process.stdout.close()
+        if code != 0:
+            if not output.finished:
+                self._kill(output, folder)
+            raise output.error(code)
+        return output.counters
+
+    def _start(self, arguments: Sequence[str], folder: Path) -> subprocess.Popen[str]:
+        java = self._java()
+        class_path = f"{folder}:{self._conf}:{self._jars}/*"
+        return subprocess.Popen(
+            [java, *_JVM, "-cp", class_path, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+            env={**os.environ, "HADOOP_USER_NAME": self._user},
+            preexec_fn=_end_with_parent(),
+        )
+
+    def _java(self) -> str:
+        home = os.environ.get("JAVA_HOME")
+        java = shutil.which("java", path=str(Path(home, "bin"))) if home else None
+        java = java or shutil.which("java")
+        if java is None:
+            raise UsageError("The engine yarn needs Java; set JAVA_HOME, or use --engine local.")
+        return java
+
+    def _give_up(self, output: _Output, process: subprocess.Popen[str]) -> None:
+        if not output.running:
+            output.starved = True
+            process.terminate()
+
+    def _end(self, process: subprocess.Popen[str]) -> None:
+        process.terminate()
+        try:
+            process.wait(5)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    def _kill(self, output: _Output, folder: Path) -> None:
+        """Kill the application, as far as that is possible: a job that nobody waits for only takes room."""
+        if output.application is None:
+            return
+        main = "org.apache.hadoop.yarn.client.cli.ApplicationCLI"
+        process = self._start([main, *_PATIENCE, "application", "-kill", output.application], folder)
+        try:
+            process.communicate(timeout=20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+class _Output:
+    """What the client has said so far."""
+
+    def __init__(self) -> None:
+        self.application: str | None = None
+        self.tracking: str | None = None
+        self.running = self.finished = self.starved = False
+        self.counters: dict[str, int] = {}
+        self._group: str | None = None
+        self._last: deque[str] = deque(maxlen=12)
+        self._unreachable = self._vanished = False
+
+    def take(self, line: str) -> None:
+        """Understand one line."""
+        if match := _APPLICATION.search(line):
+            self.application = match[0]
+        if match := _TRACKING.search(line):
+            self.tracking = match[1]
+        if _RUNNING.search(line):
+            self.running = True
+        if "completed successfully" in line or "failed with state" in line:
+            self.running = self.finished = True
+        if "Input path does not exist" in line:
+            self._vanished = True
+        if "ConnectException" in line or "Retrying connect to server" in line or "Connection refused" in line:
+            self._unreachable = True
+        self._take_counter(line)
+        if line.strip() and not _NOISE.match(line):
+            self._last.append(line.strip())
+
+    def error(self, code: int) -> MeteoError:
+        """Return what an exit with `code` means."""
+        if self.starved:
+            return UnreachableError(
+                f"YARN has accepted {self.application} but given it no container for {CONTAINER_WAIT:.0f} s;"
+                " is a NodeManager up, with memory to spare? (./meteo status)"
+            )
+        words = " | ".join(self._last) or f"the client ended with {code}"
+        if self._vanished:
+            return FileVanishedError(f"An input of the job is no longer in HDFS (merged or expired meanwhile): {words}")
+        if self.application is None and self._unreachable:
+            return UnreachableError(f"YARN cannot be reached; is the stack up? (./meteo up) The client said: {words}")
+        where = f"{self.application} ({self.tracking})" if self.application else "The job"
+        return TerminalError(f"{where} failed on YARN: {words}")
+
+    def _take_counter(self, line: str) -> None:
+        if match := _COUNTER.fullmatch(line):
+            if self._group == COUNTERS:
+                self.counters[match[1]] = int(match[2])
+        elif line.startswith("\t"):
+            self._group = line.strip()
+
+
+def _end_with_parent() -> Callable[[], None]:
+    # Loaded before the fork: afterwards only the system call may happen.
+    prctl = ctypes.CDLL(None).prctl
+
+    def ask() -> None:
+        prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+    return ask
