@@ -68,6 +68,8 @@ class Stack:
         with log.open("rb") as file:
             file.seek(max(0, log.stat().st_size - 64_000))
             lines = file.read().decode("utf-8", "replace").splitlines()
+        # Stack frames of Java would push the reason out of the lines shown.
+        lines = [line for line in lines if not line.startswith("\tat ")]
         return "\n".join(lines[-LOG_LINES:])
 
 
