@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+import logging
 import threading
 import time
 from collections import deque
@@ -19,6 +21,8 @@ from meteo_common.settings import Settings
 from meteo_producer.measures import DROPPED, NOT_DELIVERED, PRODUCED
 
 log = structlog.get_logger()
+# The client tells every attempt to reconnect, as an error; what matters of it is told here once.
+logging.getLogger("kafka").setLevel(logging.CRITICAL)
 
 DELIVERY_MS = 30_000
 """How long an accepted message may wait for its acknowledgement."""
@@ -47,6 +51,8 @@ class Delivery:
         self._stopping = stopping or threading.Event()
         # The client's thread adds here and ours takes: a deque allows that, a counter would not.
         self._waiting: deque[Message] = deque()
+        self._under_way: dict[int, Message] = {}
+        self._numbers = itertools.count()
         self._lost = 0
         self._producer: KafkaProducer | None = None
 
@@ -90,17 +96,19 @@ class Delivery:
         Raises UnreachableError when it, or one before it, cannot be delivered and is not kept.
         """
         if self.failed and not self._keep:
-            raise self._unreachable(f"; {self.failed} messages are not delivered")
+            raise self._unreachable(f"; undelivered messages: {self.failed}")
         if self._producer is None:
             self._hold(message, "no connection")
             return
+        number = next(self._numbers)
+        self._under_way[number] = message
         try:
             future = self._producer.send(self._topic, key=message.station_id.encode(), value=encode(message))
         except KafkaError as error:
-            self._hold(message, type(error).__name__)
+            self._fail(number, error)
             return
-        future.add_callback(partial(self._done, message.source, message.station_id))
-        future.add_errback(partial(self._fail, message))
+        future.add_callback(partial(self._done, number))
+        future.add_errback(partial(self._fail, number))
 
     def resend(self) -> None:
         """Send again what waits."""
@@ -119,21 +127,36 @@ class Delivery:
                 break
             except KafkaError:
                 if self._stopping.is_set():
-                    end = min(end, time.monotonic() + 3)
+                    end = min(end, time.monotonic() + 2)
                 if time.monotonic() >= end:
-                    raise self._unreachable() from None
+                    # A client that timed out may never deliver again, not even after the broker is back.
+                    self._disconnect(0)
         if self.failed:
-            raise self._unreachable(f"; {self.failed} messages are not delivered")
+            raise self._unreachable(f"; undelivered messages: {self.failed}")
 
     def close(self) -> None:
         """Disconnect, waiting at most 3 s for acknowledgements; what is lost with that is logged."""
-        if self._producer is not None:
-            with contextlib.suppress(KafkaError):
-                self._producer.close(timeout=3)
-            self._producer = None
+        self._disconnect(2)
         for message in self._waiting:
             self._lose(message)
         self._waiting.clear()
+
+    def _disconnect(self, seconds: float) -> None:
+        """Give the client up; what it has not delivered by then waits here. An acknowledgement may be lost with it."""
+        producer, self._producer = self._producer, None
+        if producer is None:
+            return
+        try:
+            producer.close(timeout=seconds)
+        except KafkaError:
+            # Its close gives up before it stops its thread when something is not delivered.
+            producer._sender.force_close()
+            producer._sender.join(1)
+            with contextlib.suppress(KafkaError):
+                producer.close(timeout=0)
+        for number in list(self._under_way):
+            if message := self._under_way.pop(number, None):
+                self._hold(message, "connection given up")
 
     def _open(self) -> KafkaProducer:
         try:
@@ -160,12 +183,14 @@ class Delivery:
                 f"BOOTSTRAP_SERVERS '{self._servers}' cannot be used; expected host:port, several separated by commas."
             ) from None
 
-    def _done(self, source: str, station: str, _: object) -> None:
-        self.delivered += 1
-        PRODUCED.labels(source, station).inc()
+    def _done(self, number: int, _: object) -> None:
+        if message := self._under_way.pop(number, None):
+            self.delivered += 1
+            PRODUCED.labels(message.source, message.station_id).inc()
 
-    def _fail(self, message: Message, error: BaseException) -> None:
-        self._hold(message, type(error).__name__)
+    def _fail(self, number: int, error: BaseException) -> None:
+        if message := self._under_way.pop(number, None):
+            self._hold(message, type(error).__name__)
 
     def _hold(self, message: Message, reason: str) -> None:
         NOT_DELIVERED.labels(message.source).inc()

@@ -8,7 +8,7 @@ from collections.abc import Collection
 
 import structlog
 from meteo_common.console import out, progress
-from meteo_common.errors import MeteoError, TransientError, UsageError
+from meteo_common.errors import MeteoError, TransientError, UnreachableError, UsageError
 from meteo_common.message import Message
 from meteo_common.places import Place
 from meteo_common.service import Service, run_every
@@ -128,10 +128,14 @@ class Rounds:
 
         Raises TransientError with the seconds until a place is due again, UnreachableError while Kafka is away.
         """
+        away: UnreachableError | None = None
+        try:
+            self._delivery.connect()
+        except UnreachableError as error:
+            away = error
         errors = self._ask_due()
-        if self._service.stopping.is_set() and not self._delivery.failed:
-            return
-        self._delivery.connect()
+        if away:
+            raise away
         self._delivery.resend()
         self._delivery.flush()
         if errors:
