@@ -136,7 +136,7 @@ class Exporter:
         )
 
 
-def export_once(settings: Settings, report: Callable[[int, int], None] = lambda done, total: None) -> Exported:
+def export_once(settings: Settings, report: Callable[[int, int], None] = lambda *_: None) -> Exported:
     """Plan everything consumed so far, and write all that plans owe.
 
     `report(done, total)` is told of days. Raises UnreachableError when a server is away: the plans stay.

@@ -8,7 +8,8 @@ import msgspec
 from meteo_common.errors import MismatchError
 from msgspec import Struct, field
 
-from meteo_hadoop.webhdfs import FileSystem, VanishedError
+from meteo_hadoop.source import FileVanishedError
+from meteo_hadoop.webhdfs import FileSystem
 
 NAME = "_manifest.json"
 AGGREGATES = "aggregates.jsonl"
@@ -75,7 +76,7 @@ class Days:
         path = self.path(day, NAME)
         try:
             return msgspec.json.decode(self.filesystem.read(path), type=Manifest)
-        except VanishedError:
+        except FileVanishedError:
             return None
         except msgspec.DecodeError as error:
             raise MismatchError(f"{path} is not a manifest ({error}); ./meteo export --verify tells more.") from None

@@ -37,7 +37,10 @@ _PROPERTIES = {
     "mapreduce.input.fileinputformat.list-status.num-threads": "8",
     # Streaming leaves the key, a line's position, out only for its own input format.
     "stream.map.input.ignoreKey": "true",
+    # One map of up to 32 MB in the container of the application itself: 12 s instead of 17 s; three maps: 20 s.
     "mapreduce.job.ubertask.enable": "true",
+    "mapreduce.job.ubertask.maxmaps": "1",
+    "mapreduce.job.ubertask.maxbytes": str(32 << 20),
 }
 
 

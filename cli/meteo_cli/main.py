@@ -1,5 +1,53 @@
-"""The command line."""
+"""The command line `./meteo`: the services' own commands, and those that operate the stack."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated
+
+import meteo_consumer.commands
+import meteo_hadoop.commands
+import meteo_producer.commands
+import typer
+
+from meteo_cli import demo, operate, testing
+from meteo_cli.privileges import become_service_user
+
+app = typer.Typer(
+    name="meteo",
+    help="Weather from public APIs through Kafka and PostgreSQL to HDFS, MapReduce and HBase.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+SERVICE_COMMANDS = {"produce", "consume", "export", "aggregate", "query", "reconcile"}
+"""What runs as the user `meteo` when root calls it, as the deployed services do."""
+
+
+@app.callback()
+def choose_stack(
+    context: typer.Context,
+    stack: Annotated[
+        str | None, typer.Option("--stack", help="Name of the stack to speak to.", envvar="METEO_STACK")
+    ] = None,
+) -> None:
+    """Choose the stack for the command that follows."""
+    if stack:
+        os.environ["METEO_STACK"] = stack
+    if context.invoked_subcommand in SERVICE_COMMANDS:
+        become_service_user()
+
+
+demo.register(app)
+testing.register(app)
+operate.register(app)
+meteo_producer.commands.register(app)
+meteo_consumer.commands.register(app)
+meteo_hadoop.commands.register(app)
 
 
 def main() -> None:
-    """Run it."""
+    """Run the command line."""
+    app()

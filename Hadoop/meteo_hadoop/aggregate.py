@@ -1,0 +1,197 @@
+"""HDFS → aggregates.jsonl → HBase: the changed days in one job, each published as a whole.
+
+Dying anywhere leaves a day that counts as changed, or one that is owed to HBase; both are taken up by the next run.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from typing import Any
+
+import structlog
+from meteo_common.database import connect, open_database
+from meteo_common.errors import MismatchError, UnreachableError, UsageError
+from meteo_common.failpoints import reach
+from meteo_common.settings import Settings
+from psycopg2.extensions import connection as Connection  # noqa: N812
+
+from meteo_hadoop.daily import daily_job
+from meteo_hadoop.engine import Engine
+from meteo_hadoop.hbase import AggregateTable, DayWrite
+from meteo_hadoop.ledger import DayState, Ledger
+from meteo_hadoop.locks import day_locks
+from meteo_hadoop.manifest import AGGREGATES, Days, Manifest
+from meteo_hadoop.plans import Plans
+from meteo_hadoop.webhdfs import THREADS, FileSystem
+
+log = structlog.get_logger()
+
+Lines = list[tuple[str, bytes]]
+"""(station_id, aggregates line) of one day, sorted by station_id."""
+
+
+@dataclass
+class Aggregated:
+    """What a run has computed and given on."""
+
+    days: list[date] = field(default_factory=list)
+    rows: int = 0
+    hbase_days: int = 0
+    bad_lines: dict[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
+    hbase_trouble: str | None = None
+
+
+class Aggregator:
+    """Computes days on an engine and publishes them, on one connection that holds their locks."""
+
+    def __init__(self, settings: Settings, connection: Connection, locks: Connection, engine: Engine) -> None:
+        self._settings = settings
+        self._ledger = Ledger(connection)
+        self._locks = locks
+        self._engine = engine
+        self._filesystem = FileSystem(settings)
+        self._days = Days(self._filesystem, settings.hdfs_base_path)
+
+    def run(self, chosen: Collection[date], *, changed_only: bool) -> Aggregated:
+        """Compute the chosen days (only those changed, if so asked), then give HBase what it is owed."""
+        outcome = Aggregated()
+        with day_locks(self._locks, chosen):
+            states = self._ledger.states(chosen)
+            due = {day: state for day, state in states.items() if state.changed or not changed_only}
+            lines = self._compute(due, outcome)
+            if self._settings.hbase_enabled:
+                self._give_to_hbase(lines, chosen, outcome)
+        outcome.days = sorted(due)
+        return outcome
+
+    def _compute(self, due: dict[date, DayState], outcome: Aggregated) -> dict[date, Lines]:
+        if not due:
+            return {}
+        manifests = self._manifests(due)
+        inputs = [path for manifest in manifests.values() for path in self._days.inputs(manifest)]
+        reach("aggregate.before_compute")
+        result = self._engine.run(daily_job(self._settings.weather_timezone, set(due)), inputs)
+        reach("aggregate.after_compute")
+        outcome.bad_lines = result.bad_lines
+        by_day = result.by_day()
+        lines = {day: by_day.get(day.isoformat(), []) for day in due}
+        outcome.rows = sum(map(len, lines.values()))
+        self._publish(manifests, lines)
+        self._ledger.published({day: state.files_version for day, state in due.items()})
+        reach("aggregate.after_publish")
+        return lines
+
+    def _manifests(self, days: Collection[date]) -> dict[date, Manifest]:
+        with ThreadPoolExecutor(THREADS) as pool:
+            manifests = dict(zip(days, pool.map(self._days.read, days), strict=True))
+        for day, manifest in manifests.items():
+            if manifest is None:
+                raise MismatchError(f"{self._days.directory(day)} has lost its manifest; see ./meteo export --verify.")
+        return {day: manifest for day, manifest in manifests.items() if manifest is not None}
+
+    def _publish(self, manifests: dict[date, Manifest], lines: dict[date, Lines]) -> None:
+        generations = self._ledger.give_out(lines)
+        reach("aggregate.after_generation")
+
+        def publish_day(day: date) -> None:
+            content = b"".join(line + b"\n" for _, line in lines[day])
+            self._filesystem.publish(self._days.path(day, AGGREGATES), [content])
+            reach("aggregate.after_rename")
+            manifest = manifests[day]
+            manifest.generation = generations[day]
+            self._days.write(manifest)
+            reach("aggregate.after_manifest")
+
+        with ThreadPoolExecutor(THREADS) as pool:
+            for _ in pool.map(publish_day, lines):
+                pass
+
+    def _give_to_hbase(self, lines: dict[date, Lines], chosen: Collection[date], outcome: Aggregated) -> None:
+        owed = {day: state for day, state in self._ledger.states(chosen).items() if state.owed_to_hbase}
+        if not owed:
+            return
+        with ThreadPoolExecutor(THREADS) as pool:
+            missing = [day for day in owed if day not in lines]
+            lines = lines | dict(zip(missing, pool.map(self.read_lines, missing), strict=True))
+        stations = {day: [station for station, _ in lines[day]] for day in owed}
+        self._ledger.may_hold(stations)
+        writes = [
+            DayWrite(
+                day,
+                state.published_generation,
+                [json.loads(line) for _, line in lines[day]],
+                [station for station in state.hbase_stations if station not in stations[day]],
+            )
+            for day, state in owed.items()
+        ]
+        try:
+            with AggregateTable.connect(self._settings) as table:
+                table.write_days(writes)
+        except UnreachableError as error:
+            # HDFS has the aggregates; HBase is owed them, and the next run tries again.
+            log.warning("HBase is owed days", days=len(owed), error=str(error))
+            outcome.hbase_trouble = str(error)
+            return
+        reach("hbase.before_bookkeeping")
+        self._ledger.holds({day: (state.published_generation, stations[day]) for day, state in owed.items()})
+        outcome.hbase_days = len(owed)
+
+    def read_lines(self, day: date) -> Lines:
+        """Return the published aggregates of a day."""
+        return parse_lines(self._filesystem.read(self._days.path(day, AGGREGATES)))
+
+
+def parse_lines(content: bytes) -> Lines:
+    """Return (station_id, line) of each line of an `aggregates.jsonl`."""
+    lines = content.splitlines()
+    return [(str(json.loads(line)["station_id"]), line) for line in lines]
+
+
+def aggregate_once(
+    settings: Settings,
+    engine: Engine,
+    day: date | None = None,
+    *,
+    all_days: bool = False,
+    tell: Callable[[str], None] = lambda _: None,
+) -> Aggregated:
+    """Aggregate one day, all days, or (neither given) the changed ones, and give HBase what it is owed.
+
+    Raises UsageError for a day without a partition, UnreachableError when a server is away.
+    """
+    started = time.monotonic()
+    database = open_database(settings, "aggregate")
+    locks = connect(settings, "aggregate")
+    try:
+        Plans(database, settings.weather_timezone).check_time_zone(keep=False)
+        ledger = Ledger(database)
+        chosen = _choose(settings, ledger, day, all_days=all_days)
+        if chosen:
+            tell(f"{len(chosen)} days to look at, by the engine {engine.name}")
+        outcome = Aggregator(settings, database, locks, engine).run(chosen, changed_only=not all_days and day is None)
+    finally:
+        locks.close()
+        database.close()
+    outcome.seconds = time.monotonic() - started
+    return outcome
+
+
+def _choose(settings: Settings, ledger: Ledger, day: date | None, *, all_days: bool) -> list[date]:
+    states: dict[date, Any] = ledger.states()
+    if day is not None:
+        if day not in states:
+            raise UsageError(f"There is no partition of {day}: nothing of that day has been exported.")
+        return [day]
+    if all_days:
+        return list(states)
+    due = [name for name, state in states.items() if state.changed or (settings.hbase_enabled and state.owed_to_hbase)]
+    if settings.mr_process_only_today:
+        today = datetime.now(settings.zone).date()
+        return [name for name in due if name == today]
+    return due

@@ -1,0 +1,95 @@
+"""What the table `days` says of each day: changed, aggregated, given to HBase."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+
+from meteo_common.database import transaction
+from psycopg2.extensions import connection as Connection  # noqa: N812
+
+
+@dataclass(frozen=True)
+class DayState:
+    """One row of `days`."""
+
+    day: date
+    files_version: int
+    aggregated_version: int
+    generation: int
+    published_generation: int
+    hbase_generation: int
+    hbase_stations: tuple[str, ...]
+    changed_at: datetime
+
+    @property
+    def changed(self) -> bool:
+        """The aggregates in HDFS are not, or may not be, those of the files."""
+        return self.files_version > self.aggregated_version or self.generation > self.published_generation
+
+    @property
+    def owed_to_hbase(self) -> bool:
+        """HBase does not hold the published aggregates in whole."""
+        return self.published_generation > self.hbase_generation
+
+
+class Ledger:
+    """Reads and writes `days`."""
+
+    STATES = """
+        SELECT day, files_version, aggregated_version, generation, published_generation, hbase_generation,
+            hbase_stations, changed_at
+        FROM days
+    """
+    # From the clock, so that a ledger restored from a backup still gives out more than HBase has seen.
+    GIVE_OUT = """
+        UPDATE days SET generation = greatest(generation + 1, %s) WHERE day = ANY(%s) RETURNING day, generation
+    """
+    PUBLISHED = """
+        UPDATE days SET published_generation = generation, aggregated_version = done.version, aggregated_at = now()
+        FROM unnest(%s::date[], %s::bigint[]) AS done (day, version) WHERE days.day = done.day
+    """
+    MAY_HOLD = """
+        UPDATE days SET hbase_stations = ARRAY(SELECT DISTINCT unnest(hbase_stations || %s::text[])) WHERE day = %s
+    """
+    HOLDS = "UPDATE days SET hbase_generation = %s, hbase_stations = %s WHERE day = %s"
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def states(self, days: Collection[date] | None = None) -> dict[date, DayState]:
+        """Return the state of these days, or of all."""
+        with transaction(self._connection) as cursor:
+            if days is None:
+                cursor.execute(f"{self.STATES} ORDER BY day")
+            else:
+                cursor.execute(f"{self.STATES} WHERE day = ANY(%s) ORDER BY day", (list(days),))
+            return {row[0]: DayState(*row[:6], tuple(row[6]), row[7]) for row in cursor.fetchall()}
+
+    def give_out(self, days: Collection[date]) -> dict[date, int]:
+        """Return a new generation for the aggregates of each day: milliseconds of the clock, always growing.
+
+        From here to `published` the day counts as changed.
+        """
+        with transaction(self._connection) as cursor:
+            cursor.execute(self.GIVE_OUT, (time.time_ns() // 1_000_000, list(days)))
+            return {day: int(generation) for day, generation in cursor.fetchall()}
+
+    def published(self, versions: dict[date, int]) -> None:
+        """Note that the aggregates of the files' versions lie in HDFS."""
+        with transaction(self._connection) as cursor:
+            cursor.execute(self.PUBLISHED, (list(versions), list(versions.values())))
+
+    def may_hold(self, stations: Mapping[date, Sequence[str]]) -> None:
+        """Note, before HBase is written, which rows it may hold from now on."""
+        with transaction(self._connection) as cursor:
+            for day, names in stations.items():
+                cursor.execute(self.MAY_HOLD, (list(names), day))
+
+    def holds(self, written: Mapping[date, tuple[int, Sequence[str]]]) -> None:
+        """Note that HBase holds these generations in whole, with just these stations."""
+        with transaction(self._connection) as cursor:
+            for day, (generation, stations) in written.items():
+                cursor.execute(self.HOLDS, (generation, list(stations), day))

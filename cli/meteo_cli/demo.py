@@ -1,0 +1,114 @@
+"""`./meteo demo`: real weather through every stage, on servers that it puts up itself."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import typer
+from meteo_common.console import out, run_command
+from meteo_common.errors import TerminalError, UnreachableError
+from meteo_common.settings import load_settings
+from rich.table import Table
+
+from meteo_cli import operate, stack
+
+SHOWN_DAYS = 3
+COLUMNS = {
+    "date": "day",
+    "station_id": "station",
+    "city": "city",
+    "observations": "obs.",
+    "temperature_avg_celsius": "°C avg",
+    "temperature_min_celsius": "min",
+    "temperature_max_celsius": "max",
+    "precipitation_1h_sum_mm": "rain mm",
+    "humidity_avg_percent": "hum. %",
+    "pressure_avg_hpa": "hPa",
+    "wind_speed_avg_mps": "wind m/s",
+    "wind_direction_mean_degrees": "from °",
+}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One hop of the pipeline, as the command that a user would type."""
+
+    title: str
+    arguments: tuple[str, ...]
+
+
+STAGES = (
+    Stage("Kafka → PostgreSQL", ("consume", "--until-idle")),
+    Stage("PostgreSQL → HDFS", ("export", "--once")),
+    Stage("HDFS → MapReduce → aggregates.jsonl and HBase", ("aggregate", "--changed")),
+    Stage("Count every record through all tiers", ("reconcile",)),
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to a command line."""
+    app.command()(demo)
+
+
+def demo() -> None:
+    """Set up, put the stack up, take real weather through every stage, and show the result."""
+    run_command(_demo)
+
+
+def _demo() -> None:
+    started = time.monotonic()
+    _headline("Putting the servers up (Kafka, PostgreSQL, HDFS, YARN, HBase)")
+    stack.deploy()
+    _produce()
+    for stage in STAGES:
+        _run(stage)
+    _headline(f"The last {SHOWN_DAYS} days' aggregates")
+    out.print(_table())
+    _headline("Open in a browser")
+    operate.print_urls()
+    out.print(f"\ndone in {time.monotonic() - started:.0f} s; everything keeps running until ./meteo down")
+
+
+def _produce() -> None:
+    """Live weather where its API answers, else the recorded year; says which."""
+    try:
+        _run(Stage("Open-Meteo → Kafka, live weather", ("produce", "--source", "open-meteo", "--once")))
+    except UnreachableError:
+        out.print("Open-Meteo cannot be reached from here: replaying the recorded weather instead.")
+        _run(Stage("Recorded weather → Kafka (NOAA, three New York airports, 2013)", ("produce", "--source", "replay")))
+
+
+def _run(stage: Stage) -> None:
+    _headline(stage.title)
+    out.print(f"[dim]$ ./meteo {' '.join(stage.arguments)}[/dim]")
+    started = time.monotonic()
+    code = subprocess.run([sys.argv[0], *stage.arguments], env=os.environ, check=False).returncode
+    if code == UnreachableError.exit_code:
+        raise UnreachableError(f"'{stage.title}' found its server or API away; see the line above.")
+    if code != 0:
+        raise TerminalError(f"'{stage.title}' failed; see the line above.")
+    out.print(f"[dim]{time.monotonic() - started:.1f} s[/dim]")
+
+
+def _table() -> Table:
+    from meteo_hadoop.newest import newest_aggregates
+
+    table = Table(*COLUMNS.values(), box=None, pad_edge=False)
+    for row in newest_aggregates(load_settings(), SHOWN_DAYS):
+        table.add_row(*(_cell(row[name]) for name in COLUMNS))
+    return table
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.1f}" if isinstance(value, float) else str(value)
+
+
+def _headline(text: str) -> None:
+    out.print(f"\n[bold]{text}[/bold]")

@@ -1,0 +1,35 @@
+"""`./meteo test`: the tests, against a stack of their own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import Annotated
+
+import typer
+from meteo_common.console import run_command
+from meteo_common.errors import UsageError
+from meteo_common.settings import project_root
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to a command line."""
+    app.command("test", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(run_tests)
+
+
+def run_tests(
+    context: typer.Context,
+    everything: Annotated[bool, typer.Option("--all", help="The deployment's tests too.")] = False,
+) -> None:
+    """Run the core's tests; further arguments go to pytest."""
+
+    def run() -> None:
+        root = project_root()
+        if not (root / "tests").is_dir():
+            raise UsageError(f"{root} has no tests: run ./meteo from the checkout.")
+        selection = [] if everything else ["-m", "not deployment"]
+        command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *selection, *context.args]
+        raise SystemExit(subprocess.run(command, cwd=root, env=os.environ, check=False).returncode)
+
+    run_command(run)
