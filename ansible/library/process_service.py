@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.supervision import Stack, Unwell, wait_until_well, write
+
+from ansible.module_utils.supervision import Stack, UnwellError, wait_until_well, write
 
 DOCUMENTATION = """
 module: process_service
@@ -136,7 +137,7 @@ class Service:
             )
             if ran.returncode:
                 output = "\n".join((ran.stdout + ran.stderr).splitlines()[-40:])
-                raise Unwell(f"{self.name}: {step['argv'][0]} failed while preparing {self.data}:\n{output}")
+                raise UnwellError(f"{self.name}: {step['argv'][0]} failed while preparing {self.data}:\n{output}")
             done = True
         return done
 
@@ -144,7 +145,7 @@ class Service:
         """Start the process, or restart it when its description differs from what runs."""
         calls = self.stack.supervisor()
         if calls is None:
-            raise Unwell("The supervisor of this stack does not answer.")
+            raise UnwellError("The supervisor of this stack does not answer.")
         _, outdated, _ = calls.reloadConfig()[0]
         state = self.state(calls)
         if state in ("RUNNING", "STARTING", "BACKOFF") and self.name not in outdated:
@@ -200,7 +201,7 @@ def main() -> None:
         service.register()
         started = bool(module.params["argv"]) and service.converge(changed)
         module.exit_json(changed=bool(changed) or started, files=changed, started=started)
-    except Unwell as sentence:
+    except UnwellError as sentence:
         module.fail_json(msg=str(sentence))
 
 

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.supervision import Stack, Unwell, wait_until_well, write
+
+from ansible.module_utils.supervision import Stack, UnwellError, wait_until_well, write
 
 DOCUMENTATION = """
 module: process_stack
@@ -35,7 +36,9 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "purge": {"type": "bool", "default": False},
 }
 # What services may see of the shell that deploys: anything else, such as a setting of one run, would outlive it.
-INHERITED = re.compile(r"PATH|HOME|USER|LOGNAME|SHELL|LANG|LC_.*|TZ|TMPDIR|(?i:https?|all|no)_(?i:proxy)|.*_CA_BUNDLE|SSL_CERT_.*")
+INHERITED = re.compile(
+    r"PATH|HOME|USER|LOGNAME|SHELL|LANG|LC_.*|TZ|TMPDIR|(?i:https?|all|no)_(?i:proxy)|.*_CA_BUNDLE|SSL_CERT_.*"
+)
 
 
 def configuration(stack: Stack, name: str) -> str:
@@ -71,7 +74,7 @@ def start(stack: Stack, params: dict[str, Any]) -> bool:
             directory.mkdir(mode=0o700 if directory in (stack.run, stack.socket.parent) else 0o755, parents=True)
             changed = True
     if stack.socket.parent.stat().st_uid != os.getuid():
-        raise Unwell(f"{stack.socket.parent} belongs to another user; remove it.")
+        raise UnwellError(f"{stack.socket.parent} belongs to another user; remove it.")
     index = stack.description() if stack.index.exists() else {"services": {}}
     head = {
         "name": params["name"],
@@ -86,22 +89,18 @@ def start(stack: Stack, params: dict[str, Any]) -> bool:
         return changed
     environment = {key: value for key, value in os.environ.items() if INHERITED.fullmatch(key)}
     program = Path(sys.executable).with_name("supervisord")
-    ran = subprocess.run(
-        [program, "-c", path], cwd="/", env=environment, capture_output=True, text=True, check=False
-    )
+    ran = subprocess.run([program, "-c", path], cwd="/", env=environment, capture_output=True, text=True, check=False)
     deadline = time.monotonic() + 15
     while not stack.supervisor():
         if ran.returncode or time.monotonic() > deadline:
-            raise Unwell(f"The supervisor did not start:\n{ran.stdout}{ran.stderr}{stack.tail('supervisord')}")
+            raise UnwellError(f"The supervisor did not start:\n{ran.stdout}{ran.stderr}{stack.tail('supervisord')}")
         time.sleep(0.1)
     return True
 
 
 def processes() -> dict[int, tuple[int, str]]:
     """Parent and start time of everything that lives: a pid alone may be another process later."""
-    listing = subprocess.run(
-        ["ps", "-A", "-o", "pid=,ppid=,stat=,lstart="], capture_output=True, text=True, check=True
-    )
+    listing = subprocess.run(["ps", "-A", "-o", "pid=,ppid=,stat=,lstart="], capture_output=True, text=True, check=True)
     rows = (line.split(None, 3) for line in listing.stdout.splitlines())
     return {int(pid): (int(parent), born) for pid, parent, state, born in rows if not state.startswith("Z")}
 
@@ -132,7 +131,7 @@ def stop(stack: Stack) -> bool:
             os.kill(pid, chosen)
         time.sleep(0.5 if alive(family) else 0)
     if left := alive(family):
-        raise Unwell(f"These processes of the stack did not end: {', '.join(map(str, left))}.")
+        raise UnwellError(f"These processes of the stack did not end: {', '.join(map(str, left))}.")
     return True
 
 
@@ -177,7 +176,7 @@ def main() -> None:
         if purged:
             shutil.rmtree(stack.directory)
         module.exit_json(changed=stopped or purged, stopped=stopped, purged=purged)
-    except Unwell as sentence:
+    except UnwellError as sentence:
         module.fail_json(msg=str(sentence))
 
 

@@ -21,7 +21,7 @@ options:
 
 
 class LookupModule(LookupBase):  # type: ignore[misc]
-    def run(self, terms: list[str], variables: dict[str, Any] | None = None, **kwargs: Any) -> list[str]:
+    def run(self, terms: list[str], variables: dict[str, Any] | None = None, **_: Any) -> list[str]:
         stack = Path((variables or {})["playbook_dir"]).parent / "stack"
         return [name(component, (stack / component / "pom.xml").read_bytes()) for component in terms]
 

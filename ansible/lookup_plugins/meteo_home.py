@@ -20,7 +20,8 @@ options:
 
 
 class LookupModule(LookupBase):  # type: ignore[misc]
-    def run(self, terms: list[str], variables: dict[str, Any] | None = None, **kwargs: Any) -> list[str]:
+    def run(self, terms: list[str], variables: dict[str, Any] | None = None, **_: Any) -> list[str]:
+        del variables
         chosen = os.environ.get("METEO_HOME")
         if chosen:
             return [str(Path(chosen).expanduser().absolute())]

@@ -33,7 +33,7 @@ def from_file(path: Path, name: str) -> str:
 
 
 class LookupModule(LookupBase):  # type: ignore[misc]
-    def run(self, terms: list[str], variables: dict[str, Any] | None = None, **kwargs: Any) -> list[str]:
+    def run(self, terms: list[str], variables: dict[str, Any] | None = None, **_: Any) -> list[str]:
         name, default = terms[0], terms[1] if len(terms) > 1 else ""
         project = Path((variables or {})["playbook_dir"]).parent
         return [os.environ.get(name) or from_file(project / ".env", name) or default]

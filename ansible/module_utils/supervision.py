@@ -22,7 +22,7 @@ LOG_LINES = 40
 SOCKET_PATH_LIMIT = 99
 
 
-class Unwell(Exception):
+class UnwellError(Exception):
     """A sentence for the user."""
 
 
@@ -129,7 +129,7 @@ def wait_until_well(stack: Stack, names: Iterable[str], timeout: float = HEALTH_
     services = stack.services()
     for name in names:
         if name not in services:
-            raise Unwell(f"{name} is needed, but this stack has no such service.")
+            raise UnwellError(f"{name} is needed, but this stack has no such service.")
         while (trouble := problem(services[name]["health"])) is not None:
             state = process_state(stack, name)
             if state in ("FATAL", "STOPPED", "EXITED"):
@@ -137,7 +137,7 @@ def wait_until_well(stack: Stack, names: Iterable[str], timeout: float = HEALTH_
             elif time.monotonic() < deadline:
                 time.sleep(0.25)
                 continue
-            raise Unwell(
+            raise UnwellError(
                 f"{name} did not become healthy within {timeout:.0f} s ({trouble}). "
                 f"The end of {stack.log(name)}:\n{stack.tail(name)}"
             )

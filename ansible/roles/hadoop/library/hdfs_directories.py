@@ -32,8 +32,9 @@ def call(params: dict[str, Any], method: str, path: str, operation: str, **query
     asked = urllib.parse.urlencode({"op": operation, "user.name": params["superuser"], **query})
     address = f"{params['url']}/webhdfs/v1{urllib.parse.quote(path)}?{asked}"
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    request = urllib.request.Request(address, method=method)  # noqa: S310 - always our own http address
     try:
-        with opener.open(urllib.request.Request(address, method=method), timeout=30) as answer:
+        with opener.open(request, timeout=30) as answer:
             body = answer.read()
     except urllib.error.HTTPError as error:
         if error.code == 404:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+
 from ansible.module_utils.listeners import listeners, parents
 
 DOCUMENTATION = """
@@ -97,7 +98,7 @@ def taken_ports(params: dict[str, Any], own: set[int], processes: dict[int, tupl
             who = f"{processes[pid][1]} (process {pid})" if pid in processes else "a process of another user"
             yield (
                 f"Port {port}, which {service} needs ({name}), is taken by {who}. "
-                "Stop that process, or shift all ports with METEO_PORT_OFFSET=1000."
+                "Stop that process, or shift all ports with METEO_PORT_OFFSET=1200."
             )
 
 
@@ -107,7 +108,10 @@ def too_little(params: dict[str, Any], running: bool) -> Iterator[str]:
         place = place.parent
     free = shutil.disk_usage(place).free // 1_000_000
     if free < params["disk_mb"]:
-        yield f"Only {free} MB are free on the disk of {place}; expected {params['disk_mb']} MB. Free some, or set METEO_HOME."
+        yield (
+            f"Only {free} MB are free on the disk of {place}; expected {params['disk_mb']} MB. "
+            "Free some, or set METEO_HOME to a larger disk."
+        )
     memory = re.search(r"MemAvailable:\s+(\d+) kB", read("/proc/meminfo"))
     if memory and not running and int(memory[1]) // 1000 < params["memory_mb"]:
         yield (

@@ -1,0 +1,106 @@
+"""Stacks of the deployment tests: real ones, each with a name and ports of its own, always taken down again."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from meteo_common.settings import meteo_home
+
+PROJECT = Path(__file__).parents[2]
+ANSIBLE = PROJECT / "ansible"
+PROGRAMS = Path(sys.executable).parent
+# No port of it may meet one of the other stacks' that tests run; test_description.py proves it.
+DEPLOY_OFFSET = 3600
+
+
+@dataclass
+class Run:
+    """One run of a playbook."""
+
+    code: int
+    output: str
+    changed: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        recap = re.search(r"changed=(\d+)", self.output)
+        self.changed = int(recap[1]) if recap else -1
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """A stack by name, deployed as ./meteo up does."""
+
+    name: str
+    offset: int
+
+    @property
+    def directory(self) -> Path:
+        return meteo_home() / "stacks" / self.name
+
+    def playbook(self, book: str, environment: dict[str, str] | None = None, **variables: Any) -> Run:
+        given = {"stack_name": self.name, "port_offset": self.offset, **variables}
+        command = [
+            PROGRAMS / "ansible-playbook",
+            *("-i", ANSIBLE / "inventory" / "embedded.ini", ANSIBLE / book, "-e", json.dumps(given)),
+        ]
+        ran = subprocess.run(
+            command,
+            cwd=ANSIBLE,
+            env={**os.environ, "PATH": f"{PROGRAMS}:{os.environ['PATH']}", **(environment or {})},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=400,
+            check=False,
+        )
+        return Run(ran.returncode, ran.stdout)
+
+    def up(self, **variables: Any) -> Run:
+        return self.playbook("site.yml", **variables)
+
+    def down(self, **variables: Any) -> Run:
+        return self.playbook("down.yml", **variables)
+
+    def settings(self) -> dict[str, str]:
+        lines = (self.directory / "settings.env").read_text(encoding="utf-8").splitlines()
+        return {key: value.strip("'") for key, _, value in (line.partition("=") for line in lines)}
+
+    def processes(self) -> dict[str, int]:
+        """Service → process id, of those that run."""
+        listed = subprocess.run(
+            [PROGRAMS / "supervisorctl", "-c", self.directory / "run" / "supervisor.conf", "status"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return {
+            words[0]: int(words[3].rstrip(","))
+            for words in map(str.split, listed.stdout.splitlines())
+            if len(words) > 3 and words[1] == "RUNNING"
+        }
+
+
+def alive(directory: Path) -> list[str]:
+    """Command lines of processes that have to do with a directory."""
+    listed = subprocess.run(["ps", "-A", "-o", "args="], capture_output=True, text=True, check=True)
+    return [line for line in listed.stdout.splitlines() if f"{directory}/" in line]
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[Deployment]:
+    """The stack `deploy`, empty and not running at first."""
+    deployment = Deployment("deploy", DEPLOY_OFFSET)
+    deployment.down(purge=True)
+    yield deployment
+    assert deployment.down(purge=True).code == 0
+    shutil.rmtree(deployment.directory, ignore_errors=True)

@@ -1,0 +1,159 @@
+"""What can be known of the deployment without deploying: its schema, its ports, its style, its sentences."""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import yaml
+
+PROJECT = Path(__file__).parents[2]
+ANSIBLE = PROJECT / "ansible"
+PROGRAMS = Path(sys.executable).parent
+ROLES = sorted(path for path in (ANSIBLE / "roles").iterdir() if path.is_dir())
+# 0 is what people use; 3000 the core's tests; the others those of test_stack.py and test_person.py.
+OFFSETS = (0, 1200, 3000, 3600)
+FIRST_EPHEMERAL = 32768
+
+
+def read(path: Path) -> Any:
+    return yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def load(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def preflight() -> ModuleType:
+    # Ansible puts the playbook's module_utils under this name when it ships a module.
+    sys.modules["ansible.module_utils.listeners"] = load(ANSIBLE / "module_utils" / "listeners.py")
+    return load(ANSIBLE / "roles" / "preflight" / "library" / "preflight.py")
+
+
+def test_one_ports_table_serves_everything_at_once() -> None:
+    ports = read(ANSIBLE / "group_vars" / "all" / "ports.yml")["port_defaults"]
+    assert len(set(ports.values())) == len(ports)
+    for one, other in itertools.combinations(OFFSETS, 2):
+        assert not {port + one for port in ports.values()} & {port + other for port in ports.values()}
+    assert max(ports.values()) + max(OFFSETS) < FIRST_EPHEMERAL
+
+
+@pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
+def test_every_variable_of_a_role_is_described(role: Path) -> None:
+    specs = read(role / "meta" / "argument_specs.yml")["argument_specs"]
+    defaults = set(read(role / "defaults" / "main.yml") or {})
+    for entry, spec in specs.items():
+        assert spec["short_description"]
+        assert (role / "tasks" / f"{entry}.yml").exists()
+        described = spec.get("options", {})
+        assert defaults <= set(described)
+        assert all(option["description"] and option["type"] for option in described.values())
+
+
+def test_preflight_knows_every_port_that_a_service_opens() -> None:
+    checked = {
+        name
+        for table in ("preflight_server_ports", "preflight_service_ports")
+        for names in read(ANSIBLE / "roles" / "preflight" / "defaults" / "main.yml")[table].values()
+        for name in names
+    }
+    used = {
+        name
+        for path in (ANSIBLE / "roles").rglob("*.yml")
+        for name in re.findall(r"bind: \"\{\{ ports\.(\w+) \}\}", path.read_text(encoding="utf-8"))
+    }
+    assert used == checked
+
+
+@pytest.mark.parametrize("book", ["site.yml", "down.yml"])
+def test_the_playbooks_parse(book: str) -> None:
+    command = [PROGRAMS / "ansible-playbook", "--syntax-check", ANSIBLE / book]
+    assert subprocess.run(command, cwd=ANSIBLE, capture_output=True, check=False).returncode == 0
+
+
+def test_ansible_lint_has_nothing_to_say() -> None:
+    done = subprocess.run(
+        [PROGRAMS / "ansible-lint", "--offline", "--nocolor", "--profile", "production"],
+        cwd=ANSIBLE,
+        env={**os.environ, "PATH": f"{PROGRAMS}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def params(**changed: Any) -> dict[str, Any]:
+    given = {
+        "runtime": "process",
+        "stack_name": "deploy",
+        "stack_directory": "/var/lib/meteo/stacks/deploy",
+        "port_offset": "0",
+        "port_defaults": {"kafka": 9092},
+        "ports": {"kafka": ["kafka"]},
+        "java": 17,
+    }
+    return {**given, **changed}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"stack_name": "My Stack"}, "The stack name 'My Stack' cannot be used"),
+        ({"stack_name": "../x"}, "The stack name '../x' cannot be used"),
+        ({"port_offset": "abc"}, "The port offset 'abc' is not a number"),
+        ({"port_offset": "-5"}, "The port offset '-5' is not a number"),
+        ({"port_offset": "23676"}, "would push a port to 32768; expected at most 23675"),
+        ({"runtime": "docker"}, "The runtime 'docker' does not exist yet"),
+        ({"stack_directory": "/home/me/my stuff/x"}, "characters that the servers' settings cannot hold"),
+    ],
+)
+def test_a_wrong_setting_gets_its_sentence(preflight: ModuleType, wrong: dict[str, str], said: str) -> None:
+    [sentence] = preflight.wrong_names(params(**wrong))
+    assert said in sentence
+
+
+def test_right_settings_get_none(preflight: ModuleType) -> None:
+    assert not list(preflight.wrong_names(params(port_offset="23675")))
+
+
+def test_missing_and_old_java_get_their_sentences(preflight: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preflight, "java_homes", lambda: iter([]))
+    assert "There is no Java on this machine; expected Java 17 or newer" in preflight.find_java(17)[1]
+    monkeypatch.setattr(preflight, "java_homes", lambda: iter([Path("/old")]))
+    monkeypatch.setattr(preflight, "java_version", lambda _home: 11)
+    assert "There is only Java 11 in /old on this machine; expected Java 17" in preflight.find_java(17)[1]
+
+
+def test_a_setting_comes_from_the_environment_then_the_file_then_the_default(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setting = load(ANSIBLE / "lookup_plugins" / "setting.py").LookupModule()
+    here = {"playbook_dir": str(tmp_path / "ansible")}
+    monkeypatch.delenv("CITY", raising=False)
+    assert setting.run(["CITY", "Paris,FR"], here) == ["Paris,FR"]
+    (tmp_path / ".env").write_text("# CITY=no\nCITY='Lyon,FR; Nice,FR'\n", encoding="utf-8")
+    assert setting.run(["CITY", "Paris,FR"], here) == ["Lyon,FR; Nice,FR"]
+    monkeypatch.setenv("CITY", "Brest,FR")
+    assert setting.run(["CITY", "Paris,FR"], here) == ["Brest,FR"]
+
+
+def test_a_changed_pom_is_another_directory() -> None:
+    name = load(ANSIBLE / "lookup_plugins" / "artifact.py").name
+    pom = (PROJECT / "stack" / "kafka" / "pom.xml").read_bytes()
+    assert name("kafka", pom).startswith("kafka-4.3.1-")
+    assert name("kafka", pom) != name("kafka", pom + b"\n")

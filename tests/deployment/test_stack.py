@@ -1,0 +1,140 @@
+"""A stack of its own is deployed, changed, stopped and started again."""
+
+from __future__ import annotations
+
+import happybase
+import psycopg2
+import pytest
+import requests
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+
+from .conftest import Deployment, alive
+
+pytestmark = pytest.mark.deployment
+SERVERS = {
+    *("kafka", "postgres", "namenode", "datanode", "resourcemanager", "nodemanager", "hbase-master", "hbase-thrift"),
+}
+TOPICS = [
+    {"name": name, "partitions": 3, "replication": 1, "config": {"cleanup.policy": "delete"}}
+    for name in ("weather-api", "kept")
+]
+SERVICES = {"producer", "consumer", "export", "aggregate"}
+
+
+def test_the_first_run_starts_everything(stack: Deployment) -> None:
+    run = stack.up(kafka_topics=TOPICS)
+    assert run.code == 0, run.output
+    assert set(stack.processes()) == SERVERS | SERVICES
+    assert (stack.directory / "settings.env").stat().st_mode & 0o777 == 0o600
+    assert (stack.directory / "secrets.yml").stat().st_mode & 0o777 == 0o600
+
+
+def test_no_password_shows(stack: Deployment) -> None:
+    password = stack.settings()["DATABASE_URL"].split(":")[2].split("@")[0]
+    assert password not in (stack.directory / "stack.json").read_text(encoding="utf-8")
+    assert not [line for line in alive(stack.directory) if password in line]
+    for log in (stack.directory / "logs").glob("*.log"):
+        assert password not in log.read_text(encoding="utf-8", errors="replace"), log
+
+
+def test_the_second_run_changes_nothing(stack: Deployment) -> None:
+    before = stack.processes()
+    run = stack.up()
+    assert (run.code, run.changed) == (0, 0), run.output
+    assert stack.processes() == before
+
+
+def test_a_changed_city_restarts_only_the_producer(stack: Deployment) -> None:
+    before = stack.processes()
+    run = stack.playbook("site.yml", {"CITY": "Lyon,FR@45.76,4.84"})
+    assert run.code == 0, run.output
+    after = stack.processes()
+    assert {name for name in before if before[name] != after.get(name)} == {"producer"}
+
+
+def test_a_taken_port_names_its_holder(stack: Deployment) -> None:
+    run = Deployment("other", stack.offset).up()
+    assert run.code != 0
+    kafka = stack.processes()["kafka"]
+    assert f"which kafka needs (kafka), is taken by java (process {kafka})" in flat(run.output)
+    assert "METEO_PORT_OFFSET" in run.output
+    assert not (stack.directory.parent / "other").exists()
+
+
+def test_an_old_java_gets_its_sentence(stack: Deployment) -> None:
+    run = stack.up(preflight_java=99)
+    assert run.code != 0
+    assert "expected Java 99 or newer" in flat(run.output)
+
+
+@pytest.fixture
+def written(stack: Deployment) -> dict[str, str]:
+    """A row, a record, a file and a cell, then the stack stopped."""
+    at = stack.settings()
+    with psycopg2.connect(at["DATABASE_URL"]) as connection, connection.cursor() as cursor:
+        cursor.execute("CREATE TABLE kept (word text)")
+        cursor.execute("INSERT INTO kept VALUES ('row')")
+    connection.close()
+    producer = KafkaProducer(bootstrap_servers=at["BOOTSTRAP_SERVERS"])
+    producer.send("kept", b"record", partition=0).get(30)
+    producer.close()
+    requests.put(
+        f"{at['HDFS_URL']}/webhdfs/v1{at['HDFS_BASE_PATH']}/kept?op=CREATE&user.name={at['HDFS_USER']}",
+        data=b"file",
+        timeout=30,
+    ).raise_for_status()
+    table = happybase.Connection(at["HBASE_HOST"], int(at["HBASE_PORT"]))
+    table.create_table("kept", {"f": {}})
+    table.table("kept").put(b"k", {b"f:c": b"cell"})
+    table.close()
+    run = stack.down()
+    assert run.code == 0, run.output
+    assert not alive(stack.directory)
+    return at
+
+
+def test_stopping_and_starting_keeps_all_data(stack: Deployment, written: dict[str, str]) -> None:
+    run = stack.up(kafka_topics=TOPICS, services_enabled=False)
+    assert run.code == 0, run.output
+    assert stack.settings() == written
+    with psycopg2.connect(written["DATABASE_URL"]) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT word FROM kept")
+        assert cursor.fetchall() == [("row",)]
+    connection.close()
+    consumer = KafkaConsumer(bootstrap_servers=written["BOOTSTRAP_SERVERS"], consumer_timeout_ms=20_000)
+    consumer.assign([TopicPartition("kept", 0)])
+    consumer.seek_to_beginning()
+    assert next(iter(consumer)).value == b"record"
+    consumer.close()
+    address = f"{written['HDFS_URL']}/webhdfs/v1{written['HDFS_BASE_PATH']}/kept?op=OPEN"
+    assert requests.get(address, timeout=30).content == b"file"
+    table = happybase.Connection(written["HBASE_HOST"], int(written["HBASE_PORT"]))
+    assert table.table("kept").row(b"k") == {b"f:c": b"cell"}
+    table.close()
+
+
+def test_services_can_be_switched_off(stack: Deployment) -> None:
+    assert set(stack.processes()) == SERVERS
+
+
+def test_data_without_its_passwords_is_refused(stack: Deployment) -> None:
+    assert stack.down().code == 0
+    secrets, elsewhere = stack.directory / "secrets.yml", stack.directory / "secrets.elsewhere"
+    secrets.rename(elsewhere)
+    try:
+        run = stack.up()
+    finally:
+        elsewhere.rename(secrets)
+    assert run.code != 0
+    assert "has no password file" in flat(run.output)
+    assert "Restore it from a backup" in flat(run.output)
+
+
+def test_stopping_what_does_not_run_says_so(stack: Deployment) -> None:
+    run = stack.down()
+    assert (run.code, run.changed) == (0, 0)
+    assert "Nothing of the stack deploy was running." in flat(run.output)
+
+
+def flat(output: str) -> str:
+    return " ".join(output.split())
