@@ -12,9 +12,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from xmlrpc.client import ServerProxy
 
 import pytest
 from meteo_common.settings import meteo_home
+from supervisor.xmlrpc import SupervisorTransport
 
 PROJECT = Path(__file__).parents[2]
 ANSIBLE = PROJECT / "ansible"
@@ -49,7 +51,7 @@ class Deployment:
 
     def playbook(self, book: str, environment: dict[str, str] | None = None, **variables: Any) -> Run:
         given = {"stack_name": self.name, "port_offset": self.offset, **variables}
-        command = [
+        command: list[str | Path] = [
             PROGRAMS / "ansible-playbook",
             *("-i", ANSIBLE / "inventory" / "embedded.ini", ANSIBLE / book, "-e", json.dumps(given)),
         ]
@@ -77,17 +79,12 @@ class Deployment:
 
     def processes(self) -> dict[str, int]:
         """Service → process id, of those that run."""
-        listed = subprocess.run(
-            [PROGRAMS / "supervisorctl", "-c", self.directory / "run" / "supervisor.conf", "status"],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        return {
-            words[0]: int(words[3].rstrip(","))
-            for words in map(str.split, listed.stdout.splitlines())
-            if len(words) > 3 and words[1] == "RUNNING"
-        }
+        address = (self.directory / "run" / "supervisor.conf").read_text(encoding="utf-8")
+        socket = re.search(r"^serverurl=(.+)$", address, re.MULTILINE)
+        assert socket is not None
+        transport = SupervisorTransport(None, None, socket[1])
+        listed: Any = ServerProxy("http://127.0.0.1", transport=transport).supervisor.getAllProcessInfo()
+        return {process["name"]: process["pid"] for process in listed if process["pid"]}
 
 
 def alive(directory: Path) -> list[str]:
