@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from meteo_common.errors import MeteoError, TerminalError, UnreachableError, UsageError
+from meteo_common.errors import MeteoError, TerminalError, TransientError, UnreachableError, UsageError
 
 from meteo_hadoop.source import FileVanishedError
 from meteo_hadoop.streaming import COUNTERS
@@ -24,10 +24,9 @@ _PR_SET_PDEATHSIG = 1
 _JVM = ("-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "--add-opens=java.base/java.lang=ALL-UNNAMED")
 # By default the client looks for an absent ResourceManager for 15 minutes.
 _PATIENCE = (
-    *("-D", "yarn.resourcemanager.connect.max-wait.ms=10000"),
+    *("-D", "yarn.resourcemanager.connect.max-wait.ms=5000"),
     *("-D", "yarn.resourcemanager.connect.retry-interval.ms=1000"),
-    *("-D", "ipc.client.connect.max.retries=3"),
-    *("-D", "ipc.client.connect.retry.interval=500"),
+    *("-D", "ipc.client.connect.max.retries=0"),
 )
 # Counters and the application's address are told at INFO: the client must not depend on the stack's own log level.
 _LOG4J = """log4j.rootLogger=INFO,console
@@ -40,7 +39,11 @@ _APPLICATION = re.compile(r"application_\d+_\d+")
 _TRACKING = re.compile(r"url to track the job: (\S+)", re.IGNORECASE)
 _RUNNING = re.compile(r"Job job_\S+ running in uber mode")
 _COUNTER = re.compile(r"\t\t([^=]+)=(\d+)")
-_NOISE = re.compile(r"^(INFO|DEBUG|log4j:|\s+at |\t|\s*\.\.\. \d+ more)")
+_FINAL_STATE = re.compile(r"^\s*Final-State : (\w+)", re.MULTILINE)
+_DIAGNOSTICS = re.compile(r"^\s*Diagnostics : (.*?)\n(?:\n|\tUnmanaged)", re.MULTILINE | re.DOTALL)
+_NOISE = re.compile(
+    r"^(INFO |DEBUG |WARN |log4j:|packageJobJar|Streaming Command Failed|\s+at |\t|\s*\.\.\. \d+ more|\[.*\]$)"
+)
 
 
 class YarnClient:
@@ -72,11 +75,13 @@ class YarnClient:
         finally:
             watch.cancel()
             process.stdout.close()
-        if code != 0:
-            if not output.finished:
-                self._kill(output, folder)
-            raise output.error(code)
-        return output.counters
+        if code == 0:
+            return output.counters
+        if output.starved:
+            self._kill(output, folder)
+        elif output.application and not output.finished:
+            self._ask(output, folder)
+        raise output.error(code)
 
     def _start(self, arguments: Sequence[str], folder: Path) -> subprocess.Popen[str]:
         java = self._java()
@@ -116,15 +121,30 @@ class YarnClient:
 
     def _kill(self, output: _Output, folder: Path) -> None:
         """Kill the application, as far as that is possible: a job that nobody waits for only takes room."""
-        if output.application is None:
-            return
+        if output.application is not None:
+            self._application("-kill", output.application, folder)
+
+    def _ask(self, output: _Output, folder: Path) -> None:
+        """Ask for the end of an application whose master was gone before the client could ask it.
+
+        The client then turns to the history server, and a small cluster has none.
+        """
+        assert output.application is not None  # noqa: S101
+        report = self._application("-status", output.application, folder)
+        if state := _FINAL_STATE.search(report):
+            output.ended = state[1]
+        if diagnostics := _DIAGNOSTICS.search(report):
+            output.diagnostics = " | ".join(diagnostics[1].splitlines()[:12])
+
+    def _application(self, action: str, application: str, folder: Path) -> str:
         main = "org.apache.hadoop.yarn.client.cli.ApplicationCLI"
-        process = self._start([main, *_PATIENCE, "application", "-kill", output.application], folder)
+        process = self._start([main, "application", action, application], folder)
         try:
-            process.communicate(timeout=20)
+            return process.communicate(timeout=30)[0]
         except subprocess.TimeoutExpired:
             process.kill()
-            process.wait()
+            process.communicate()
+            return ""
 
 
 class _Output:
@@ -134,6 +154,7 @@ class _Output:
         self.application: str | None = None
         self.tracking: str | None = None
         self.running = self.finished = self.starved = False
+        self.ended = self.diagnostics = ""
         self.counters: dict[str, int] = {}
         self._group: str | None = None
         self._last: deque[str] = deque(maxlen=12)
@@ -155,7 +176,7 @@ class _Output:
             self._unreachable = True
         self._take_counter(line)
         if line.strip() and not _NOISE.match(line):
-            self._last.append(line.strip())
+            self._last.append(line.strip().removeprefix("ERROR StreamJob: "))
 
     def error(self, code: int) -> MeteoError:
         """Return what an exit with `code` means."""
@@ -164,12 +185,16 @@ class _Output:
                 f"YARN has accepted {self.application} but given it no container for {CONTAINER_WAIT:.0f} s;"
                 " is a NodeManager up, with memory to spare? (./meteo status)"
             )
-        words = " | ".join(self._last) or f"the client ended with {code}"
+        words = self.diagnostics or " | ".join(self._last) or f"the client ended with {code}"
+        where = f"{self.application} ({self.tracking})" if self.application else "The job"
         if self._vanished:
             return FileVanishedError(f"An input of the job is no longer in HDFS (merged or expired meanwhile): {words}")
         if self.application is None and self._unreachable:
             return UnreachableError(f"YARN cannot be reached; is the stack up? (./meteo up) The client said: {words}")
-        where = f"{self.application} ({self.tracking})" if self.application else "The job"
+        if self.ended == "SUCCEEDED":
+            return TransientError(f"{where} ended well, but its counters were lost on the way; run it again.")
+        if self.application is not None and not self.finished and not self.ended:
+            return UnreachableError(f"YARN no longer answers about {where}: {words}")
         return TerminalError(f"{where} failed on YARN: {words}")
 
     def _take_counter(self, line: str) -> None:

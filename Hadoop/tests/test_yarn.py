@@ -1,0 +1,135 @@
+"""The engine yarn: byte-identical with local on a real cluster, and what it says when something is wrong."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import date
+from pathlib import Path
+
+import pytest
+from meteo_common.errors import TerminalError, TransientError, UnreachableError, UsageError
+from meteo_common.settings import Settings, load_settings
+from meteo_hadoop.daily import daily_job
+from meteo_hadoop.local import LocalEngine
+from meteo_hadoop.source import FileVanishedError, Source
+from meteo_hadoop.webhdfs import FileSystem
+from meteo_hadoop.yarn import YarnEngine
+from meteo_hadoop.yarn_client import YarnClient, _Output
+from weather_rows import PARIS, random_rows
+
+DAYS = {date(2026, 10, 24), date(2026, 10, 25), date(2026, 10, 26)}
+
+
+@pytest.fixture
+def files(settings: Settings) -> Iterator[list[str]]:
+    """3,000 rows in 12 files of 3 folders, some rows in a wrong folder, one line no row; gone after the test."""
+    base = f"/tmp/_test_{uuid.uuid4().hex}"
+    filesystem = FileSystem(settings)
+    contents: dict[str, list[bytes]] = {}
+    for number, line in enumerate(random_rows(seed=11, number=3000)):
+        contents.setdefault(f"{base}/f{number % 3}/weather_{number % 12}.json", []).append(line)
+    contents[f"{base}/f0/weather_0.json"].append(b"nonsense")
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda item: filesystem.publish(item[0], [b"\n".join(item[1]) + b"\n"]), contents.items()))
+    yield list(contents)
+    YarnEngine(settings)._delete(base)
+
+
+@pytest.mark.stack
+def test_yarn_and_local_are_byte_identical(settings: Settings, files: list[str]) -> None:
+    job = daily_job(PARIS, DAYS)
+    local = LocalEngine(Source(settings.hdfs_url, settings.hdfs_user)).run(job, files)
+    # Several maps of the small files, and several reducers.
+    splits = {"mapreduce.input.fileinputformat.split.maxsize": "500000", "mapreduce.job.ubertask.enable": "false"}
+    yarn = YarnEngine(settings, reducers=2, properties=splits).run(job, files)
+    assert yarn.lines == local.lines
+    assert yarn.counters == local.counters
+    assert yarn.counters["bad_json"] == 1
+    assert _leftovers(settings) == []
+
+
+@pytest.mark.stack
+def test_a_file_that_vanished_is_told(settings: Settings, files: list[str]) -> None:
+    with pytest.raises(FileVanishedError, match="no longer in HDFS"):
+        YarnEngine(settings).run(daily_job(PARIS, None), [*files, f"{files[0]}.gone"])
+
+
+@pytest.mark.stack
+def test_a_job_that_fails_says_where_to_look(settings: Settings, files: list[str]) -> None:
+    engine = YarnEngine(settings, python="no-such-python", properties={"mapreduce.map.maxattempts": "1"})
+    with pytest.raises(TerminalError, match=r"^application_\d+_\d+ \(http://\S+\) failed on YARN: .*failedMaps:1"):
+        engine.run(daily_job(PARIS, None), files)
+    assert _leftovers(settings) == []
+
+
+@pytest.mark.stack
+def test_an_absent_resource_manager_is_told(settings: Settings, files: list[str], tmp_path: Path) -> None:
+    assert settings.hadoop_conf_dir is not None
+    for file in settings.hadoop_conf_dir.iterdir():
+        text = file.read_text("utf-8")
+        (tmp_path / file.name).write_text(
+            text.replace("</configuration>", "<property><name>yarn.resourcemanager.address</name>"
+                "<value>127.0.0.1:1</value></property></configuration>")
+        )  # fmt: skip
+    engine = YarnEngine(settings.model_copy(update={"hadoop_conf_dir": tmp_path}))
+    with pytest.raises(UnreachableError, match=r"YARN cannot be reached"):
+        engine.run(daily_job(PARIS, None), files)
+
+
+def test_without_settings_it_says_which() -> None:
+    with pytest.raises(UsageError, match="HADOOP_CONF_DIR and HADOOP_CLASSPATH_JARS"):
+        YarnEngine(load_settings().model_copy(update={"hadoop_conf_dir": None}))
+
+
+def test_counters_are_read_from_the_client(tmp_path: Path) -> None:
+    output = _Output()
+    for line in (
+        "INFO YarnClientImpl: Submitted application application_1_0001",
+        "INFO Job: The url to track the job: http://rm:8088/proxy/application_1_0001/",
+        "INFO Job: Job job_1_0001 running in uber mode : false",
+        "INFO Job: Job job_1_0001 completed successfully",
+        "INFO Job: Counters: 3",
+        "\tFile System Counters",
+        "\t\tlines=7",
+        "\tmeteo",
+        "\t\tbad_json=1",
+        "\t\tlines=42",
+        "\tShuffle Errors",
+        "\t\tBAD_ID=0",
+    ):
+        output.take(line)
+    assert output.counters == {"bad_json": 1, "lines": 42}
+    assert output.running
+    assert output.finished
+
+
+def test_a_starved_application_is_told() -> None:
+    output = _Output()
+    output.take("INFO YarnClientImpl: Submitted application application_1_0001")
+    output.starved = True
+    error = output.error(143)
+    assert isinstance(error, UnreachableError)
+    assert "application_1_0001" in str(error)
+
+
+def _leftovers(settings: Settings) -> list[str]:
+    return [entry.name for entry in FileSystem(settings).list("/tmp") if entry.name.startswith("_meteo_daily_")]
+
+
+def test_the_end_that_the_client_missed_is_asked_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    report = (
+        "Application Report : \n\tState : FINISHED\n\tFinal-State : FAILED\n"
+        "\tDiagnostics : Task failed task_1_m_000000\nJob failed as tasks failed. failedMaps:1\n\n\tUnmanaged : false\n"
+    )
+    client = YarnClient(tmp_path, tmp_path, "hdfs")
+    monkeypatch.setattr(client, "_application", lambda *_: report)
+    output = _Output()
+    output.take("INFO YarnClientImpl: Submitted application application_1_0001")
+    client._ask(output, tmp_path)
+    error = output.error(5)
+    assert isinstance(error, TerminalError)
+    assert str(error).endswith("Task failed task_1_m_000000 | Job failed as tasks failed. failedMaps:1")
+    output.ended = "SUCCEEDED"
+    assert isinstance(output.error(5), TransientError)
