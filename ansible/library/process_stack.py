@@ -87,6 +87,7 @@ def start(stack: Stack, params: dict[str, Any]) -> bool:
     changed |= write(path, configuration(stack, params["name"]), 0o600)
     if stack.supervisor():
         return changed
+    end(strays(stack))
     environment = {key: value for key, value in os.environ.items() if INHERITED.fullmatch(key)}
     program = Path(sys.executable).with_name("supervisord")
     ran = subprocess.run([program, "-c", path], cwd="/", env=environment, capture_output=True, text=True, check=False)
@@ -118,21 +119,35 @@ def descendants(root: int) -> dict[int, str]:
 
 def stop(stack: Stack) -> bool:
     calls = stack.supervisor()
-    if calls is None:
-        return False
-    family = descendants(calls.getPID())
-    stop_in_order(stack, calls)
-    calls.shutdown()
-    deadline = time.monotonic() + 15
-    while alive(family) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    for chosen in (signal.SIGTERM, signal.SIGKILL):
+    family = strays(stack)
+    if calls is not None:
+        family |= descendants(calls.getPID())
+        stop_in_order(stack, calls)
+        calls.shutdown()
+        wait_for_end(family, 15)
+    end(family)
+    return bool(family)
+
+
+def strays(stack: Stack) -> dict[int, str]:
+    everything = processes()
+    return {pid: everything[pid][1] for pid in stack.strays() if pid in everything}
+
+
+def end(family: dict[int, str]) -> None:
+    """What no supervisor ends any more; 45 s is the longest that a server was given to end by itself."""
+    for chosen, seconds in ((signal.SIGTERM, 45), (signal.SIGKILL, 5)):
         for pid in alive(family):
             os.kill(pid, chosen)
-        time.sleep(0.5 if alive(family) else 0)
+        wait_for_end(family, seconds)
     if left := alive(family):
         raise UnwellError(f"These processes of the stack did not end: {', '.join(map(str, left))}.")
-    return True
+
+
+def wait_for_end(family: dict[int, str], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while alive(family) and time.monotonic() < deadline:
+        time.sleep(0.1)
 
 
 def alive(family: dict[int, str]) -> list[int]:

@@ -35,8 +35,9 @@ class Stack:
         self.index = self.directory / "stack.json"
         self.socket = self.run / "supervisor.sock"
         if len(str(self.socket)) > SOCKET_PATH_LIMIT:
+            owner = self.directory.stat().st_uid if self.directory.exists() else os.getuid()
             short = hashlib.sha256(str(self.directory).encode()).hexdigest()[:12]
-            self.socket = Path("/tmp") / f"meteo-{os.getuid()}-{short}" / "supervisor.sock"  # noqa: S108
+            self.socket = Path("/tmp") / f"meteo-{owner}-{short}" / "supervisor.sock"  # noqa: S108
 
     def description(self) -> dict[str, Any]:
         loaded: dict[str, Any] = json.loads(self.index.read_text(encoding="utf-8"))
@@ -60,6 +61,18 @@ class Stack:
         except (OSError, xmlrpc.client.Error):
             return None
         return calls
+
+    def strays(self) -> list[int]:
+        """Processes that a supervisor of this stack started and did not live to stop, known by their environment."""
+        mark = f"SUPERVISOR_SERVER_URL=unix://{self.socket}\0".encode()
+        found = []
+        for process in Path("/proc").glob("[0-9]*"):
+            try:
+                if mark in (process / "environ").read_bytes():
+                    found.append(int(process.name))
+            except OSError:  # it ended, or is somebody else's
+                continue
+        return found
 
     def tail(self, name: str) -> str:
         log = self.log(name)

@@ -40,7 +40,8 @@ def load(path: Path) -> ModuleType:
 @pytest.fixture(scope="module")
 def preflight() -> ModuleType:
     # Ansible puts the playbook's module_utils under this name when it ships a module.
-    sys.modules["ansible.module_utils.listeners"] = load(ANSIBLE / "module_utils" / "listeners.py")
+    for name in ("listeners", "supervision"):
+        sys.modules[f"ansible.module_utils.{name}"] = load(ANSIBLE / "module_utils" / f"{name}.py")
     return load(ANSIBLE / "roles" / "preflight" / "library" / "preflight.py")
 
 

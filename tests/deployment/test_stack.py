@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
 import happybase
 import psycopg2
 import pytest
@@ -39,14 +42,14 @@ def test_no_password_shows(stack: Deployment) -> None:
 
 def test_the_second_run_changes_nothing(stack: Deployment) -> None:
     before = stack.processes()
-    run = stack.up()
+    run = stack.up(kafka_topics=TOPICS)
     assert (run.code, run.changed) == (0, 0), run.output
     assert stack.processes() == before
 
 
 def test_a_changed_city_restarts_only_the_producer(stack: Deployment) -> None:
     before = stack.processes()
-    run = stack.playbook("site.yml", {"CITY": "Lyon,FR@45.76,4.84"})
+    run = stack.playbook("site.yml", {"CITY": "Lyon,FR@45.76,4.84"}, kafka_topics=TOPICS)
     assert run.code == 0, run.output
     after = stack.processes()
     assert {name for name in before if before[name] != after.get(name)} == {"producer"}
@@ -111,6 +114,16 @@ def test_stopping_and_starting_keeps_all_data(stack: Deployment, written: dict[s
     table = happybase.Connection(written["HBASE_HOST"], int(written["HBASE_PORT"]))
     assert table.table("kept").row(b"k") == {b"f:c": b"cell"}
     table.close()
+
+
+def test_a_killed_supervisor_leaves_nothing_behind(stack: Deployment) -> None:
+    supervisor = int((stack.directory / "run" / "supervisord.pid").read_text(encoding="ascii"))
+    os.kill(supervisor, signal.SIGKILL)
+    assert alive(stack.directory)
+    run = stack.down()
+    assert run.code == 0, run.output
+    assert not alive(stack.directory)
+    assert stack.up(services_enabled=False).code == 0
 
 
 def test_services_can_be_switched_off(stack: Deployment) -> None:

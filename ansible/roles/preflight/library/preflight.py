@@ -14,6 +14,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible.module_utils.listeners import listeners, parents
+from ansible.module_utils.supervision import Stack
 
 DOCUMENTATION = """
 module: preflight
@@ -193,6 +194,8 @@ def main() -> None:
     if params["port_offset"].isdigit():
         processes = parents()
         own = family(supervisor(params), processes)
+        # Left behind by a supervisor that was killed; starting the stack ends them first.
+        own.update(Stack(params["stack_directory"]).strays())
         wrong += taken_ports(params, own, processes)
         wrong += too_little(params, bool(own))
     if wrong:
