@@ -76,7 +76,8 @@ def map_rows(
 
     observed_at is the row's `date_time`, which is the message's, in a canonical form that sorts.
     """
-    time, stations = local_time(zone), set[str]()
+    # One object per station and day: keys of the same objects are compared and hashed in half the time.
+    time, stations = local_time(zone), dict[str, str]()
     place = time.place
     decode = decode_row
     seen = 0
@@ -93,16 +94,17 @@ def map_rows(
             count("bad_time", 1)
             continue
         message = row.value
-        station_id = message.station_id
         if days is not None and day not in days:
             count("bad_day", 1)
             continue
-        if station_id not in stations:
+        station_id = stations.get(message.station_id)
+        if station_id is None:
+            station_id = message.station_id
             if _STATION.fullmatch(station_id) is None:
                 count("bad_station", 1)
                 continue
             if len(stations) < _KNOWN_STATIONS:
-                stations.add(station_id)
+                stations[station_id] = station_id
         if message.forecast:
             _keep_day(row, day, time)
         yield (day, station_id, observed_at), row

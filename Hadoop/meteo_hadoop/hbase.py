@@ -25,7 +25,6 @@ from meteo_common.failpoints import reach
 from meteo_common.settings import Settings
 from thriftpy2.thrift import TException
 
-TABLE = "weather"
 FAMILY = "aggregates"
 BATCH_ROWS = 1000
 """Rows sent at once: from 500 on the writes to one region server were no faster (21,000 rows/s against 1,330)."""
@@ -62,14 +61,14 @@ class AggregateTable:
     UnreachableError. Not for use by several threads.
     """
 
-    def __init__(self, host: str, port: int, name: str = TABLE) -> None:
+    def __init__(self, host: str, port: int, name: str) -> None:
         self._host, self._port, self._name = host, port, name
         self._connection: happybase.Connection | None = None
 
     @classmethod
-    def connect(cls, settings: Settings, name: str = TABLE) -> Self:
-        """Return the table at HBASE_HOST:HBASE_PORT, made if it is not there; raises UnreachableError."""
-        table = cls(settings.hbase_host, settings.hbase_port, name)
+    def connect(cls, settings: Settings) -> Self:
+        """Return HBASE_TABLE at HBASE_HOST:HBASE_PORT, made if it is not there; raises UnreachableError."""
+        table = cls(settings.hbase_host, settings.hbase_port, settings.hbase_table)
         table._call(table._make)
         return table
 

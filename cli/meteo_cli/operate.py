@@ -24,9 +24,20 @@ def register(app: typer.Typer) -> None:
         app.command()(command)
 
 
-def up() -> None:
+def up(
+    variables: Annotated[
+        list[str] | None, typer.Option("-e", "--extra-vars", metavar="NAME=VALUE", help="A variable of the playbook.")
+    ] = None,
+) -> None:
     """Put the embedded stack up, or bring it in line with its variables."""
-    run_command(stack.deploy)
+
+    def deploy() -> None:
+        given = dict(entry.partition("=")[::2] for entry in variables or ())
+        if "" in given or not all("=" in entry for entry in variables or ()):
+            raise UsageError("-e expects NAME=VALUE, such as -e services_enabled=false.")
+        stack.deploy(**given)
+
+    run_command(deploy)
 
 
 def down(purge: Annotated[bool, typer.Option("--purge", help="Delete all of its data too.")] = False) -> None:

@@ -63,6 +63,7 @@ class Settings(BaseSettings):
     hbase_enabled: bool = Field(default=True, description="off = the batch tier works without HBase")
     hbase_host: str = Field("127.0.0.1", description="HBase Thrift, host")
     hbase_port: int = Field(9091, description="HBase Thrift, port", ge=1, le=65535)
+    hbase_table: str = Field("weather", description="HBase's table", pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")
     mr_process_only_today: bool = Field(default=False, description="bare `aggregate` = today's partition only")
     weather_timezone: Annotated[str, AfterValidator(_time_zone)] = Field(
         "Europe/Paris", description="the day of a dt= partition, and how PostgreSQL shows times"

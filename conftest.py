@@ -1,0 +1,161 @@
+"""The session-wide stack of real servers, and a tenant of it for each test that wants clean tables and paths."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg2
+import pytest
+import yaml
+from kafka import KafkaAdminClient
+from kafka.admin import NewTopic
+from pydantic import SecretStr
+
+from meteo_common.settings import Settings, load_settings, stack_directory
+
+STACK = "test"
+# With it no port of the test stack meets one of a running demo, nor of the stacks that the deployment tests make.
+PORT_OFFSET = 3000
+METEO = Path(sys.executable).parent / "meteo"
+PARTITIONS = 3
+
+
+@dataclass(frozen=True)
+class Tenant:
+    """A database, topic, HDFS directory and HBase table of its own on the session's servers."""
+
+    settings: Settings
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What makes `meteo` speak to this tenant."""
+        settings = self.settings
+        return {
+            **os.environ,
+            "TOPIC_NAME": settings.topic_name,
+            "DATABASE_URL": settings.database_url.get_secret_value(),
+            "HDFS_BASE_PATH": settings.hdfs_base_path,
+            "HBASE_TABLE": settings.hbase_table,
+        }
+
+    def meteo(
+        self, *arguments: str, code: int | None = 0, timeout: float = 300, extra: Mapping[str, str] | None = None
+    ) -> str:
+        """Run the command line and return what it printed; fails unless it exits with `code` (None: any)."""
+        ran = subprocess.run(
+            [METEO, *arguments],
+            env={**self.environment, **(extra or {})},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        assert code is None or ran.returncode == code, f"meteo {' '.join(arguments)}: {ran.returncode}\n{ran.stdout}"
+        return ran.stdout
+
+    def query(self, statement: str, *parameters: object) -> list[tuple[object, ...]]:
+        """Return the rows of a statement."""
+        connection = psycopg2.connect(self.settings.database_url.get_secret_value())
+        try:
+            with connection, connection.cursor() as cursor:
+                cursor.execute(statement, parameters)
+                return cursor.fetchall() if cursor.description else []
+        finally:
+            connection.close()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the tests that need no server first: they fail within seconds."""
+    items.sort(key=lambda item: ("deployment" in item.keywords, _needs_stack(item)))
+
+
+def _needs_stack(item: pytest.Item) -> bool:
+    return bool({"settings", "tenant", "stack", "replayed"} & set(getattr(item, "fixturenames", ())))
+
+
+@pytest.fixture(scope="session")
+def stack() -> Iterator[Path]:
+    """The stack's state directory; the stack is made anew, and gone afterwards.
+
+    METEO_KEEP_TEST_STACK=1 leaves it up and takes it over as it is, which saves two minutes a run while writing tests.
+    """
+    os.environ.update({"METEO_STACK": STACK, "METEO_PORT_OFFSET": str(PORT_OFFSET)})
+    for name in Settings.model_fields:
+        os.environ.pop(name.upper(), None)
+    keep = os.environ.get("METEO_KEEP_TEST_STACK") == "1"
+    if not keep:
+        _meteo("down", "--purge", check=False)
+    try:
+        _meteo("up", "-e", "services_enabled=false")
+        yield stack_directory(STACK)
+    finally:
+        if not keep:
+            _meteo("down", "--purge")
+
+
+def _meteo(*arguments: str, check: bool = True) -> None:
+    ran = subprocess.run([METEO, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    assert not check or ran.returncode == 0, f"meteo {' '.join(arguments)}\n{ran.stdout}"
+
+
+@pytest.fixture(scope="session")
+def settings(stack: Path) -> Settings:
+    """The settings of the session's stack."""
+    assert stack.is_dir()
+    return load_settings()
+
+
+@pytest.fixture(scope="session")
+def make_tenant(stack: Path, settings: Settings) -> "TenantMaker":
+    """A maker of tenants; they go with the stack."""
+    return TenantMaker(stack, settings)
+
+
+@pytest.fixture
+def tenant(make_tenant: "TenantMaker") -> Tenant:
+    """A tenant for this test alone."""
+    return make_tenant()
+
+
+class TenantMaker:
+    """Makes tenants on the session's stack."""
+
+    def __init__(self, stack: Path, settings: Settings) -> None:
+        self._settings = settings
+        secrets = yaml.safe_load((stack / "secrets.yml").read_text("utf-8"))
+        self._superuser = secrets["postgres_superuser_password"]
+
+    def __call__(self) -> Tenant:
+        name = f"t{uuid.uuid4().hex[:10]}"
+        self._as_superuser(f"CREATE DATABASE {name} OWNER meteo")
+        admin = KafkaAdminClient(bootstrap_servers=self._settings.bootstrap_servers.split(","))
+        admin.create_topics([NewTopic(name, PARTITIONS, 1)])
+        admin.close()
+        url = self._settings.database_url.get_secret_value().rpartition("/")[0]
+        return Tenant(
+            self._settings.model_copy(
+                update={
+                    "topic_name": name,
+                    "database_url": SecretStr(f"{url}/{name}"),
+                    "hdfs_base_path": f"/user/hdfs/{name}",
+                    "hbase_table": name,
+                }
+            )
+        )
+
+    def _as_superuser(self, statement: str) -> None:
+        host = self._settings.database_url.get_secret_value().rpartition("@")[2].partition("/")[0]
+        connection = psycopg2.connect(f"postgresql://postgres:{self._superuser}@{host}/postgres")
+        connection.autocommit = True
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute(statement)
+        finally:
+            connection.close()
