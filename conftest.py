@@ -113,13 +113,13 @@ def settings(stack: Path) -> Settings:
 
 
 @pytest.fixture(scope="session")
-def make_tenant(stack: Path, settings: Settings) -> "TenantMaker":
+def make_tenant(stack: Path, settings: Settings) -> TenantMaker:
     """A maker of tenants; they go with the stack."""
     return TenantMaker(stack, settings)
 
 
 @pytest.fixture
-def tenant(make_tenant: "TenantMaker") -> Tenant:
+def tenant(make_tenant: TenantMaker) -> Tenant:
     """A tenant for this test alone."""
     return make_tenant()
 

@@ -14,12 +14,12 @@ from datetime import date, datetime
 from typing import Any
 
 import structlog
+from psycopg2.extensions import connection as Connection  # noqa: N812
+
 from meteo_common.database import connect, open_database
 from meteo_common.errors import MismatchError, UnreachableError, UsageError
 from meteo_common.failpoints import reach
 from meteo_common.settings import Settings
-from psycopg2.extensions import connection as Connection  # noqa: N812
-
 from meteo_hadoop.daily import daily_job
 from meteo_hadoop.engine import Engine
 from meteo_hadoop.hbase import AggregateTable, DayWrite

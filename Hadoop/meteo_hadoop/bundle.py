@@ -15,7 +15,6 @@ from importlib import resources
 from pathlib import Path
 
 from meteo_common.errors import UsageError
-
 from meteo_hadoop.job import Job
 from meteo_hadoop.streaming import PACKED_JOB, PACKED_ZONES
 

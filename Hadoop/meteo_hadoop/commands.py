@@ -9,13 +9,13 @@ from typing import Annotated
 
 import structlog
 import typer
+
 from meteo_common.console import out, progress, run_command
 from meteo_common.durations import parse_duration
 from meteo_common.errors import MismatchError, UsageError
 from meteo_common.logs import configure_logs
 from meteo_common.service import Service, run_every
 from meteo_common.settings import Settings, load_settings
-
 from meteo_hadoop.engines import EngineName
 
 log = structlog.get_logger()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Literal
 
 from meteo_common.settings import Settings
-
 from meteo_hadoop.engine import Engine
 from meteo_hadoop.source import Source
 

@@ -16,13 +16,13 @@ from datetime import date
 
 import psycopg2
 import structlog
+from psycopg2.extensions import connection as Connection  # noqa: N812
+
 from meteo_common.database import connect, open_database
 from meteo_common.days import day_bounds
 from meteo_common.errors import MismatchError, UnreachableError
 from meteo_common.failpoints import reach
 from meteo_common.settings import Settings
-from psycopg2.extensions import connection as Connection  # noqa: N812
-
 from meteo_hadoop.locks import day_locks
 from meteo_hadoop.manifest import Days, Manifest, Segment
 from meteo_hadoop.plans import PlannedFile, Plans, mark_published, open_files

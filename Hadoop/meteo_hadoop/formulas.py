@@ -80,12 +80,16 @@ def precipitation_by_hour(records: Iterable[tuple[str, Message]], time: LocalTim
     An hour is a local hour together with its UTC offset: the long day has 25, the short one 23, and where the offset
     is half an hour they begin at the half hours of UTC. A poll every ten minutes does not count an hour six times.
     """
-    hours: dict[Hashable, float] = {}
-    hour = time.hour
-    for observed_at, message in records:
-        if (amount := message.observation.precipitation_1h_mm) is not None:
-            hours[hour(observed_at)] = amount
-    return _sum(hours)
+    said = [
+        (observed_at, amount)
+        for observed_at, message in records
+        if (amount := message.observation.precipitation_1h_mm) is not None
+    ]
+    # By hours of UTC first, 25 at most, because a look at the zone for each of 144 observations takes twice the time.
+    hours = {observed_at[:13]: amount for observed_at, amount in said}
+    if all(map(time.is_local_hour, hours)):
+        return _sum(hours)
+    return _sum({time.hour(observed_at): amount for observed_at, amount in said})
 
 
 def precipitation_forecast(messages: Iterable[Message]) -> float | None:
@@ -132,5 +136,5 @@ def wind_direction(winds: Sequence[tuple[float, float]]) -> float | None:
     return angle if angle < 360.0 else 0.0
 
 
-def _sum(amounts: Mapping[Hashable, float]) -> float | None:
+def _sum(amounts: Mapping[Any, float]) -> float | None:
     return fsum(amounts.values()) + 0.0 if amounts else None

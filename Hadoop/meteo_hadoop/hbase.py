@@ -20,10 +20,11 @@ from datetime import date
 from typing import Any, Self, TypeVar
 
 import happybase
+from thriftpy2.thrift import TException
+
 from meteo_common.errors import UnreachableError
 from meteo_common.failpoints import reach
 from meteo_common.settings import Settings
-from thriftpy2.thrift import TException
 
 FAMILY = "aggregates"
 BATCH_ROWS = 1000

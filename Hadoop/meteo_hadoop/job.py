@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 Key = tuple[str, ...]
@@ -63,11 +64,13 @@ def merge(job: Job, records: Iterable[tuple[Key, Value]], into: dict[Key, Value]
 def reduce_sorted(job: Job, records: Iterable[tuple[Key, Value]]) -> Iterator[tuple[Key, bytes]]:
     """Reduce records sorted by key, each key once; yield (partition, line)."""
     fields = job.partition_fields
+    reducer = job.reducer
     for partition, members in groupby(records, key=lambda record: record[0][:fields]):
-        for line in job.reducer(partition, members):
+        for line in reducer(partition, members):
             yield partition, line
 
 
 def reduce_groups(job: Job, groups: dict[Key, Value]) -> list[tuple[Key, bytes]]:
     """Reduce what `gather` or `merge` returned; (partition, line) sorted by partition."""
-    return list(reduce_sorted(job, ((key, groups[key]) for key in sorted(groups))))
+    records = sorted(groups.items(), key=itemgetter(0))
+    return list(reduce_sorted(job, records))

@@ -7,8 +7,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 
-from meteo_common.database import transaction
 from psycopg2.extensions import connection as Connection  # noqa: N812
+
+from meteo_common.database import transaction
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class DayState:
     generation: int
     published_generation: int
     hbase_generation: int
-    hbase_stations: tuple[str, ...]
+    hbase_stations: list[str]
     changed_at: datetime
 
     @property
@@ -66,7 +67,7 @@ class Ledger:
                 cursor.execute(f"{self.STATES} ORDER BY day")
             else:
                 cursor.execute(f"{self.STATES} WHERE day = ANY(%s) ORDER BY day", (list(days),))
-            return {row[0]: DayState(*row[:6], tuple(row[6]), row[7]) for row in cursor.fetchall()}
+            return {row[0]: DayState(*row) for row in cursor.fetchall()}
 
     def give_out(self, days: Collection[date]) -> dict[date, int]:
         """Return a new generation for the aggregates of each day: milliseconds of the clock, always growing.

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from meteo_common.errors import TransientError
-
 from meteo_hadoop.engine import Result
 from meteo_hadoop.job import Job, Key, gather, merge, reduce_groups
 from meteo_hadoop.readahead import lines_of

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import TypeVar
@@ -79,14 +79,18 @@ class LocalTime:
         """Return the local date of an instant; forecasts name the same ones again and again."""
         return self._dates[instant]
 
-    def hour(self, text: str) -> Hashable:
-        """Return what stands for the local hour of a canonical text: equal for two texts of one hour and offset.
+    def is_local_hour(self, hour: str) -> bool:
+        """Return whether an hour of UTC, such as 2026-11-20T10, is just one local hour too."""
+        return self._whole[hour]
+
+    def hour(self, text: str) -> tuple[timedelta, int]:
+        """Return (UTC offset, hours of local time since 1970) of a canonical text.
 
         The long day has two hours of one name, which differ in their offset.
         """
-        prefix = text[:13]
-        # Offsets of whole hours: an hour of UTC is a local hour.
-        return prefix if self._whole[prefix] else self._exact_hour(parse_instant(text))
+        instant = parse_instant(text)
+        offset = instant.astimezone(self._zone).utcoffset() or timedelta(0)
+        return offset, (instant - _EPOCH + offset) // _HOUR
 
     def _constant_day(self, hour: str) -> str:
         """Return the local date of an hour of UTC, such as 2026-11-20T10; empty if it changes within the hour."""
@@ -111,10 +115,6 @@ class LocalTime:
             return start.astimezone(self._zone), (start + _LAST).astimezone(self._zone)
         except OverflowError as error:
             raise ValueError(str(error)) from None
-
-    def _exact_hour(self, instant: datetime) -> tuple[timedelta, int]:
-        offset = instant.astimezone(self._zone).utcoffset() or timedelta(0)
-        return offset, (instant - _EPOCH + offset) // _HOUR
 
 
 K = TypeVar("K")

@@ -8,8 +8,9 @@ from datetime import date
 
 import psycopg2
 import structlog
-from meteo_common.database import transaction
 from psycopg2.extensions import connection as Connection  # noqa: N812
+
+from meteo_common.database import transaction
 
 log = structlog.get_logger()
 

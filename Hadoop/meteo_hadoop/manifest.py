@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import date, datetime
 
 import msgspec
-from meteo_common.errors import MismatchError
 from msgspec import Struct, field
 
+from meteo_common.errors import MismatchError
 from meteo_hadoop.source import FileVanishedError
 from meteo_hadoop.webhdfs import FileSystem
 

@@ -6,7 +6,6 @@ import json
 from typing import Any
 
 from meteo_common.settings import Settings
-
 from meteo_hadoop.manifest import AGGREGATES, Days
 from meteo_hadoop.source import FileVanishedError
 from meteo_hadoop.webhdfs import FileSystem

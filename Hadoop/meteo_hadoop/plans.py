@@ -9,12 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import date, datetime
 
-from meteo_common.database import transaction
-from meteo_common.errors import UsageError
-from meteo_common.failpoints import reach
 from psycopg2.extensions import ISOLATION_LEVEL_REPEATABLE_READ
 from psycopg2.extensions import connection as Connection  # noqa: N812
 from psycopg2.extensions import cursor as Cursor  # noqa: N812
+
+from meteo_common.database import transaction
+from meteo_common.errors import UsageError
+from meteo_common.failpoints import reach
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,12 @@ from datetime import date, datetime
 from typing import Any
 
 import msgspec
-from meteo_common.database import connect, open_database, transaction
-from meteo_common.errors import UsageError
-from meteo_common.settings import Settings
 from psycopg2.extensions import ISOLATION_LEVEL_REPEATABLE_READ
 from psycopg2.extensions import connection as Connection  # noqa: N812
 
+from meteo_common.database import connect, open_database, transaction
+from meteo_common.errors import UsageError
+from meteo_common.settings import Settings
 from meteo_hadoop.hbase import AggregateTable, texts
 from meteo_hadoop.ledger import DayState, Ledger
 from meteo_hadoop.locks import day_locks

@@ -9,6 +9,7 @@ from typing import Protocol
 from urllib.parse import quote
 
 import requests
+
 from meteo_common.errors import TransientError, UnreachableError
 
 CHUNK = 4 << 20

@@ -15,11 +15,11 @@ from typing import Any
 
 import requests
 from hdfs import HdfsError, InsecureClient
+from requests.adapters import HTTPAdapter
+
 from meteo_common.errors import MismatchError, TerminalError, TransientError, UnreachableError, UsageError
 from meteo_common.failpoints import reach
 from meteo_common.settings import Settings
-from requests.adapters import HTTPAdapter
-
 from meteo_hadoop.source import FileVanishedError, Source
 
 THREADS = 8

@@ -16,7 +16,6 @@ from xml.sax.saxutils import escape
 
 from meteo_common.errors import MeteoError, TerminalError, UsageError
 from meteo_common.settings import Settings
-
 from meteo_hadoop.bundle import pack
 from meteo_hadoop.engine import Result
 from meteo_hadoop.job import Job, Key

@@ -14,7 +14,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from meteo_common.errors import MeteoError, TerminalError, TransientError, UnreachableError, UsageError
-
 from meteo_hadoop.source import FileVanishedError
 from meteo_hadoop.streaming import COUNTERS
 

@@ -7,8 +7,9 @@ from datetime import date
 from typing import Any
 
 import pytest
-from meteo_hadoop.daily import daily_job
 from weather_rows import assert_close, compute, expected, only, random_rows, row
+
+from meteo_hadoop.daily import daily_job
 
 FIELDS = [
     *("aggregate_version", "date", "station_id", "city", "country", "source", "observations"),

@@ -19,6 +19,8 @@ import duckdb
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from weather_rows import PARIS, assert_close, compute, expected, random_rows, row
+
 from meteo_common.errors import UnreachableError
 from meteo_hadoop import daily, rows, rows_plain
 from meteo_hadoop.bundle import pack
@@ -27,7 +29,6 @@ from meteo_hadoop.job import Job, gather, merge, reduce_groups
 from meteo_hadoop.local import LocalEngine
 from meteo_hadoop.source import FileVanishedError, Source
 from meteo_hadoop.streaming import run_role
-from weather_rows import PARIS, assert_close, compute, expected, random_rows, row
 
 JOB = daily_job(PARIS, None)
 SAMPLE = random_rows(seed=1, number=400)

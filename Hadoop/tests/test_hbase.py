@@ -11,10 +11,11 @@ from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
+from weather_rows import compute, random_rows
+
 from meteo_common.errors import UnreachableError
 from meteo_common.settings import Settings, load_settings
 from meteo_hadoop.hbase import AggregateTable, DayWrite, cells, texts
-from weather_rows import compute, random_rows
 
 DAY = date(2026, 11, 20)
 G = 1_790_000_000_000

@@ -9,6 +9,8 @@ from datetime import date
 from pathlib import Path
 
 import pytest
+from weather_rows import PARIS, random_rows
+
 from meteo_common.errors import TerminalError, TransientError, UnreachableError, UsageError
 from meteo_common.settings import Settings, load_settings
 from meteo_hadoop.daily import daily_job
@@ -17,7 +19,6 @@ from meteo_hadoop.source import FileVanishedError, Source
 from meteo_hadoop.webhdfs import FileSystem
 from meteo_hadoop.yarn import YarnEngine
 from meteo_hadoop.yarn_client import YarnClient, _Output
-from weather_rows import PARIS, random_rows
 
 DAYS = {date(2026, 10, 24), date(2026, 10, 25), date(2026, 10, 26)}
 

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import typer
-from meteo_common.console import out, run_command
-from meteo_common.errors import TerminalError, UnreachableError
-from meteo_common.settings import load_settings
 from rich.table import Table
 
 from meteo_cli import operate, stack
+from meteo_common.console import out, run_command
+from meteo_common.errors import TerminalError, UnreachableError
+from meteo_common.settings import load_settings
 
 SHOWN_DAYS = 3
 COLUMNS = {

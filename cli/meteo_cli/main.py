@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from typing import Annotated
 
+import typer
+
 import meteo_consumer.commands
 import meteo_hadoop.commands
 import meteo_producer.commands
-import typer
-
 from meteo_cli import demo, operate, testing
 from meteo_cli.privileges import become_service_user
 

@@ -9,13 +9,13 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
+from rich.table import Table
+
+from meteo_cli import stack
 from meteo_common.console import out, run_command
 from meteo_common.durations import format_duration
 from meteo_common.errors import MeteoError, UsageError
 from meteo_common.settings import load_settings
-from rich.table import Table
-
-from meteo_cli import stack
 
 
 def register(app: typer.Typer) -> None:

@@ -6,6 +6,7 @@ import os
 import pwd
 
 from dotenv import dotenv_values
+
 from meteo_common.settings import meteo_home, project_root
 
 SERVICE_USER = "meteo"

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import requests
+
 from meteo_common.errors import TerminalError, UnreachableError, UsageError
 from meteo_common.settings import meteo_home, project_root, stack_directory, stack_name
 

@@ -8,6 +8,7 @@ import sys
 from typing import Annotated
 
 import typer
+
 from meteo_common.console import run_command
 from meteo_common.errors import UsageError
 from meteo_common.settings import project_root

@@ -11,14 +11,14 @@ from typing import Any
 import msgspec
 import psycopg2
 import psycopg2.errors
-from meteo_common.database import transaction
-from meteo_common.errors import RefusedError
-from meteo_common.failpoints import reach
-from meteo_common.message import decode
 from psycopg2.extensions import connection as Connection  # noqa: N812
 from psycopg2.extensions import cursor as Cursor  # noqa: N812
 from psycopg2.extras import execute_values
 
+from meteo_common.database import transaction
+from meteo_common.errors import RefusedError
+from meteo_common.failpoints import reach
+from meteo_common.message import decode
 from meteo_consumer.months import Months
 from meteo_consumer.positions import Positions
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
+
 from meteo_common.console import out, run_command
 from meteo_common.logs import configure_logs
 from meteo_common.service import Service

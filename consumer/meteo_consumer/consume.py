@@ -15,13 +15,13 @@ import psycopg2
 import structlog
 from kafka import ConsumerRebalanceListener, KafkaConsumer, OffsetAndMetadata, TopicPartition
 from kafka.errors import KafkaError
+from prometheus_client import Counter, Gauge, Histogram
+from psycopg2.extensions import connection as Connection  # noqa: N812
+
 from meteo_common.database import open_database
 from meteo_common.errors import TerminalError, TransientError, UnreachableError
 from meteo_common.service import Service
 from meteo_common.settings import Settings
-from prometheus_client import Counter, Gauge, Histogram
-from psycopg2.extensions import connection as Connection  # noqa: N812
-
 from meteo_consumer.batch import BatchWriter, sort_records
 from meteo_consumer.positions import FencedError, Positions
 from meteo_consumer.topic import TopicInfo, describe_topic, log_bounds, open_consumer
@@ -73,7 +73,7 @@ class Consumption:
             if partition.partition in self.at:
                 self._take(partition, records, taken)
         for number in self.at.keys() - {partition.partition for partition in polled}:
-            self._skip_control_records(TopicPartition(self._topic.name, number), taken)
+            self._skip_control_records(TopicPartition(self._topic.name, number))
 
     def _take(self, partition: TopicPartition, records: list, taken: Taken) -> None:  # type: ignore[type-arg]
         before, after = self.at[partition.partition], records[-1].offset + 1
@@ -95,7 +95,7 @@ class Consumption:
             log.warning("dead letter", partition=partition.partition, offset=letter.record.offset, reason=letter.reason)
         self._report(partition, after)
 
-    def _skip_control_records(self, partition: TopicPartition, taken: Taken) -> None:
+    def _skip_control_records(self, partition: TopicPartition) -> None:
         """Move the position past markers at the log's end, which poll never returns."""
         reached = self._consumer.position(partition, timeout_ms=POLL_MS)
         if reached is not None and reached > self.at[partition.partition]:

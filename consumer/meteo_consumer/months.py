@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
-from meteo_common.database import transaction
 from psycopg2 import sql
 from psycopg2.extensions import connection as Connection  # noqa: N812
 from psycopg2.extensions import cursor as Cursor  # noqa: N812
+
+from meteo_common.database import transaction
 
 # 'mont' in ASCII: all makers of months wait for one another.
 _MONTHS_LOCK = 0x6D6F6E74

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from uuid import UUID
 
 import structlog
-from meteo_common.database import transaction
-from meteo_common.errors import TerminalError, TransientError
 from psycopg2.extensions import connection as Connection  # noqa: N812
 from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
+from meteo_common.database import transaction
+from meteo_common.errors import TerminalError, TransientError
 from meteo_consumer.topic import TopicInfo
 
 log = structlog.get_logger()

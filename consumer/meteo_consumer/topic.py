@@ -8,6 +8,7 @@ from uuid import UUID
 
 from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
+
 from meteo_common.errors import UnreachableError, UsageError
 from meteo_common.settings import Settings
 

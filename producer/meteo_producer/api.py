@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 import requests
-from meteo_common.errors import RefusedError, UnreachableError, UsageError
 
+from meteo_common.errors import RefusedError, UnreachableError, UsageError
 from meteo_producer.source import KeyRefusedError, RateLimitedError
 
 TIMEOUT = (5.0, 15.0)

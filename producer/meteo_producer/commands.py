@@ -6,12 +6,12 @@ from datetime import date
 from typing import Annotated
 
 import typer
+
 from meteo_common.console import run_command
 from meteo_common.durations import parse_duration
 from meteo_common.errors import UsageError
 from meteo_common.logs import configure_logs
 from meteo_common.settings import Settings, load_settings
-
 from meteo_producer.produce import play, produce_every, produce_once
 from meteo_producer.source import FEEDS, Feed, Selection
 from meteo_producer.sources import RECORDINGS, SOURCES

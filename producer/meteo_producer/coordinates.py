@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import structlog
+
 from meteo_common.errors import RefusedError, UsageError
 from meteo_common.places import Place
 from meteo_common.settings import Settings, stack_directory
-
 from meteo_producer.answer import as_list, as_number, as_object
 from meteo_producer.api import Api, Endpoint
 

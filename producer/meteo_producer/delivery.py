@@ -14,10 +14,10 @@ from types import TracebackType
 import structlog
 from kafka import KafkaProducer
 from kafka.errors import KafkaError, KafkaTimeoutError
+
 from meteo_common.errors import UnreachableError, UsageError
 from meteo_common.message import Message, encode
 from meteo_common.settings import Settings
-
 from meteo_producer.measures import DROPPED, NOT_DELIVERED, PRODUCED
 
 log = structlog.get_logger()

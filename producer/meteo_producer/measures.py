@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from meteo_common.errors import MeteoError, RefusedError, UnreachableError, UsageError
 from prometheus_client import Counter, Gauge, Histogram
 
+from meteo_common.errors import MeteoError, RefusedError, UnreachableError, UsageError
 from meteo_producer.source import KeyRefusedError, RateLimitedError
 
 PRODUCED = Counter("meteo_messages_produced", "Messages that Kafka acknowledged", ["source", "station"])

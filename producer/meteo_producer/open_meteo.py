@@ -28,7 +28,6 @@ from meteo_common.message import (
 )
 from meteo_common.places import Place
 from meteo_common.settings import Settings
-
 from meteo_producer import units
 from meteo_producer.answer import Json, as_instant, as_list, as_number, as_object
 from meteo_producer.api import Api, Endpoint

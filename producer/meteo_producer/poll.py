@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 from typing import TypeVar
 
 import structlog
+
 from meteo_common.errors import MeteoError, UnreachableError
 from meteo_common.message import Message
 from meteo_common.places import Place
-
 from meteo_producer.coordinates import Coordinates
 from meteo_producer.measures import FAILURES, LAST_SUCCESS, POLL_SECONDS, kind_of
 from meteo_producer.source import FEEDS, Answers, Feed, KeyRefusedError, Source, checked

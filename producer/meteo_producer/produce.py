@@ -7,13 +7,13 @@ import time
 from collections.abc import Collection
 
 import structlog
+
 from meteo_common.console import out, progress
 from meteo_common.errors import MeteoError, TransientError, UnreachableError, UsageError
 from meteo_common.message import Message
 from meteo_common.places import Place
 from meteo_common.service import Service, run_every
 from meteo_common.settings import Settings
-
 from meteo_producer.api import Api
 from meteo_producer.coordinates import Coordinates
 from meteo_producer.delivery import Delivery

@@ -16,7 +16,6 @@ from meteo_common.days import day_of
 from meteo_common.errors import UsageError
 from meteo_common.message import NORMALISER_VERSION, SCHEMA_VERSION, Message, Observation
 from meteo_common.settings import Settings
-
 from meteo_producer.limits import limit_observation
 from meteo_producer.source import Selection, build
 from meteo_producer.units import fahrenheit_to_celsius

@@ -8,6 +8,7 @@ from datetime import date, datetime
 from typing import Any, Literal, Protocol
 
 import msgspec
+
 from meteo_common.errors import MeteoError, RefusedError, TransientError, UsageError
 from meteo_common.message import Message, decode, encode
 from meteo_common.places import Place

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from meteo_common.settings import Settings
-
 from meteo_producer.api import Api
 from meteo_producer.open_meteo import OpenMeteo
 from meteo_producer.openweather import OpenWeather

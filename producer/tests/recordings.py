@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import msgspec
+
 from meteo_common.places import Place
 from meteo_producer.source import Answers
 

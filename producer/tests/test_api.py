@@ -10,6 +10,9 @@ from email.utils import format_datetime
 from pathlib import Path
 
 import pytest
+from pytest_httpserver import HTTPServer
+from recordings import FOLDER, NOW, PARIS
+
 from meteo_common.errors import MeteoError, RefusedError, UnreachableError, UsageError
 from meteo_common.places import Place
 from meteo_common.settings import Settings
@@ -19,8 +22,6 @@ from meteo_producer.coordinates import Coordinates
 from meteo_producer.open_meteo import OpenMeteo
 from meteo_producer.openweather import OpenWeather
 from meteo_producer.source import FEEDS, KeyRefusedError, RateLimitedError
-from pytest_httpserver import HTTPServer
-from recordings import FOLDER, NOW, PARIS
 
 KEY = "0123456789abcdef0123456789abcdef"
 WEATHER = "/data/2.5/weather"

@@ -6,9 +6,10 @@ import time
 from pathlib import Path
 
 import pytest
-from meteo_producer.commands import app
 from pytest_httpserver import HTTPServer
 from typer.testing import CliRunner, Result
+
+from meteo_producer.commands import app
 
 runner = CliRunner()
 

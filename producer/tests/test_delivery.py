@@ -14,6 +14,9 @@ from uuid import uuid4
 import msgspec
 import pytest
 from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
+from pytest_httpserver import HTTPServer
+from recordings import FOLDER
+
 from meteo_common.errors import UsageError
 from meteo_common.message import Message, decode, encode
 from meteo_common.settings import Settings
@@ -21,8 +24,6 @@ from meteo_producer.delivery import Delivery
 from meteo_producer.produce import play, produce_once
 from meteo_producer.replay import Replay
 from meteo_producer.source import Selection
-from pytest_httpserver import HTTPServer
-from recordings import FOLDER
 
 PARTITIONS = 3
 OPEN_METEO = "om_forecast__jakobheine__today-dresden__0-44967"

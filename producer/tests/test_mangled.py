@@ -7,13 +7,14 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from recordings import answers, load
+
 from meteo_common.errors import RefusedError
 from meteo_common.settings import Settings
 from meteo_producer.api import Api
 from meteo_producer.open_meteo import OpenMeteo
 from meteo_producer.openweather import OpenWeather
 from meteo_producer.source import Source, checked
-from recordings import answers, load
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from(["\x00", 1e308, -1, 10**40]),

@@ -6,12 +6,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from recordings import answers, load
+
 from meteo_common.errors import RefusedError
 from meteo_common.places import Place
 from meteo_common.settings import Settings
 from meteo_producer.api import Api
 from meteo_producer.open_meteo import OpenMeteo, read_air_quality, read_current, read_forecast, read_sun
-from recordings import answers, load
 
 SOURCE = OpenMeteo(Settings(), Api())
 UNITS = {"time": "iso8601", "interval": "seconds", "temperature_2m": "°C", "precipitation": "mm"}

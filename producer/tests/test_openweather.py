@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from recordings import answers
+
 from meteo_common.errors import RefusedError, UsageError
 from meteo_common.settings import Settings
 from meteo_producer.api import Api
 from meteo_producer.openweather import OpenWeather, read_forecast
-from recordings import answers
 
 SOURCE = OpenWeather(Settings(), Api())
 

@@ -9,6 +9,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from recordings import PARIS
+
 from meteo_common.errors import MeteoError, UnreachableError
 from meteo_common.message import NORMALISER_VERSION, SCHEMA_VERSION, Message, Observation
 from meteo_common.places import Place
@@ -17,7 +19,6 @@ from meteo_producer.api import Api
 from meteo_producer.coordinates import Coordinates
 from meteo_producer.poll import Poll, within
 from meteo_producer.source import Answers, Feed, KeyRefusedError, build
-from recordings import PARIS
 
 
 class Fake:

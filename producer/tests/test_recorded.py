@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from recordings import PARIS, answers, asked_units, load, names
+
 from meteo_common.errors import RefusedError
 from meteo_common.message import decode, encode
 from meteo_common.places import Place
@@ -11,7 +13,6 @@ from meteo_producer.api import Api
 from meteo_producer.open_meteo import OpenMeteo
 from meteo_producer.openweather import OpenWeather, read_air_quality, read_forecast
 from meteo_producer.source import checked
-from recordings import PARIS, answers, asked_units, load, names
 
 # Recorded without their request; in kelvin by their values (262 to 299).
 IN_KELVIN = ("cmfcmf__FakeData", "freekode", "node-red", "ioBroker")

@@ -10,6 +10,7 @@ from datetime import UTC, date, datetime, timedelta
 from importlib import resources
 
 import pytest
+
 from meteo_common.errors import UsageError
 from meteo_common.message import Message, decode, encode
 from meteo_common.places import Place

@@ -15,8 +15,9 @@ from typing import Any
 from xmlrpc.client import ServerProxy
 
 import pytest
-from meteo_common.settings import meteo_home
 from supervisor.xmlrpc import SupervisorTransport
+
+from meteo_common.settings import meteo_home
 
 PROJECT = Path(__file__).parents[2]
 ANSIBLE = PROJECT / "ansible"

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from meteo_common.settings import meteo_home
 
 PROJECT = Path(__file__).parents[2]
