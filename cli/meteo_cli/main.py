@@ -6,12 +6,16 @@ import os
 from typing import Annotated
 
 import typer
+from typer import Abort
+from typer._click import ClickException  # typer names no public parent of its usage errors
 
 import meteo_consumer.commands
 import meteo_hadoop.commands
 import meteo_producer.commands
 from meteo_cli import demo, operate, testing
 from meteo_cli.privileges import become_service_user
+from meteo_common.console import err
+from meteo_common.errors import UsageError
 
 app = typer.Typer(
     name="meteo",
@@ -49,5 +53,13 @@ meteo_hadoop.commands.register(app)
 
 
 def main() -> None:
-    """Run the command line."""
-    app()
+    """Run the command line; wrong usage is one sentence too."""
+    try:
+        code = app(standalone_mode=False)
+    except ClickException as error:
+        if message := error.format_message():  # none when the help was shown instead
+            err.print(f"error: {message}", markup=False)
+        code = UsageError.exit_code
+    except Abort:
+        code = 130
+    raise SystemExit(code)

@@ -43,7 +43,7 @@ def connect(settings: Settings, service: str) -> Connection:
         raise UsageError(f"DATABASE_URL is not a libpq URL: {_first_line(error)}.") from None
     except psycopg2.OperationalError as error:
         text = _first_line(error)
-        if "authentication failed" in text or "does not exist" in text:
+        if any(sign in text for sign in ("authentication failed", "no password supplied", "does not exist")):
             raise UsageError(f"PostgreSQL refuses DATABASE_URL: {text}; check user, password and database.") from None
         raise UnreachableError(
             f"PostgreSQL at {_where(url)} cannot be reached ({text}); is the stack up? (./meteo up)"

@@ -35,7 +35,8 @@ def _consume(until_idle: bool) -> None:
     if until_idle:
         taken = consume_until_idle(settings)
         letters = f" and {taken.dead_letters} dead letters" if taken.dead_letters else ""
-        out.print(f"consumed {taken.rows} rows{letters} from {settings.topic_name}")
+        others = f"; {taken.by_others} records were taken by other consumers" if taken.by_others else ""
+        out.print(f"consumed {taken.rows} rows{letters} from {settings.topic_name}{others}")
         return
     service = Service("consumer", settings.meteo_metrics_port)
     try:

@@ -44,6 +44,8 @@ class Taken:
 
     rows: int = 0
     dead_letters: int = 0
+    by_others: int = 0
+    """Records of the same stretch of the log that other consumers took meanwhile."""
 
 
 class Consumption:
@@ -127,11 +129,13 @@ def consume_until_idle(settings: Settings) -> Taken:
         try:
             consumption = Consumption(settings, topic, consumer, database)
             consumption.take_over(topic.partitions)
+            behind = sum(max(0, end - consumption.at[number]) for number, end in ends.items())
             while any(consumption.at[number] < end for number, end in ends.items()):
                 try:
                     consumption.poll(taken)
                 except FencedError:
                     consumption.take_over(topic.partitions)
+            taken.by_others = max(0, behind - taken.rows - taken.dead_letters)
         finally:
             database.close()
     except KafkaError as error:
