@@ -90,7 +90,7 @@ class Deployment:
 
 def alive(directory: Path) -> list[str]:
     """Command lines of processes that have to do with a directory."""
-    listed = subprocess.run(["ps", "-A", "-o", "args="], capture_output=True, text=True, check=True)
+    listed = subprocess.run(["ps", "-A", "-ww", "-o", "args="], capture_output=True, text=True, check=True)
     return [line for line in listed.stdout.splitlines() if f"{directory}/" in line]
 
 

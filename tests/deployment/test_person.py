@@ -7,6 +7,7 @@ import pwd
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,8 +26,8 @@ pytestmark = [
 
 
 def processes_of(user: str) -> dict[int, str]:
-    listed = subprocess.run(["ps", "-U", user, "-o", "pid=,args="], capture_output=True, text=True, check=False)
-    return {int(line.split()[0]): line for line in listed.stdout.splitlines()}
+    listed = subprocess.run(["ps", "-ww", "-U", user, "-o", "pid=,args="], capture_output=True, text=True, check=False)
+    return {int(line.split()[0]): line for line in listed.stdout.splitlines() if "<defunct>" not in line}
 
 
 @pytest.fixture
@@ -43,6 +44,8 @@ def clone() -> Iterator[Path]:
     finally:
         for pid in processes_of(USER):
             os.kill(pid, signal.SIGKILL)
+        while processes_of(USER):
+            time.sleep(0.2)
         subprocess.run(["userdel", "--remove", USER], capture_output=True, check=False)
 
 

@@ -84,7 +84,7 @@ def supervisor(params: dict[str, Any]) -> int | None:
 
 
 def command_line(pid: int) -> str:
-    done = subprocess.run(["ps", "-o", "args=", "-p", str(pid)], capture_output=True, text=True, check=False)
+    done = subprocess.run(["ps", "-ww", "-o", "args=", "-p", str(pid)], capture_output=True, text=True, check=False)
     return done.stdout
 
 
