@@ -29,7 +29,7 @@ SECONDS_PER_FILE = 0.004
 """Measured on one core: 1.2 KB lines at 700,000/s; two WebHDFS requests of small files."""
 TASK_BYTES = 64 << 20
 TASK_FILES = 16
-"""A task's winners are in memory at once: 64 MB of lines are about 50,000 rows."""
+"""What a process is given at a time; a larger folder is one task nevertheless, up to 8 times as large."""
 _UNKNOWN_SIZE = 1 << 20
 _PR_SET_PDEATHSIG = 1
 
@@ -41,23 +41,29 @@ Progress = Callable[[int], None]
 class _Task:
     paths: tuple[str, ...]
     # A task that shares a folder with another one cannot reduce: its partitions are surely elsewhere too.
-    reduces: bool
+    reduces: bool = True
     # Of these partitions only (None: of all), for the second look at partitions that were found in two tasks.
     partitions: frozenset[Key] | None = None
 
 
 @dataclass(frozen=True)
 class _Part:
+    """What a task has come to: reduced lines, or combined records in text."""
+
     lines: list[tuple[Key, bytes]]
     records: list[tuple[Key, bytes]]
     counters: dict[str, int]
 
 
+_Run = Callable[[Job, Sequence[_Task]], Iterator[_Part]]
+
+
 class LocalEngine:
     """MapReduce over processes.
 
-    Files of one folder make one task, whose process maps, combines and reduces them: rows then never cross
-    processes. That a partition lies in one folder is a guess that the engine checks; where it is wrong, the tasks
+    The files of one folder are one task, mapped, combined and reduced in one process: rows then never cross
+    processes, and only a folder's winners are in memory (with 16 folders' a third more time goes by). That a
+    partition lies in one folder is a guess that the engine checks; where it is wrong, the tasks
     concerned hand over that partition's combined records and it is reduced from all of them.
 
     `processes`: None for one per core. `sizes`: bytes by path where known, which makes tasks equal.
@@ -81,17 +87,17 @@ class LocalEngine:
         """Run `job` over all lines of `inputs`; raises what the source raises."""
         tasks = self._tasks(inputs)
         counters: Counter[str] = Counter()
-        with self._workers(inputs, tasks) as work:
+        with self._workers(tasks) as work:
             parts = []
             for task, part in zip(tasks, work(job, tasks), strict=True):
                 counters.update(part.counters)
                 self._progress(len(task.paths))
                 parts.append(part)
-            contested = _contested(parts)
+            contested = _contested(parts, job.partition_fields)
             again = [
                 _Task(task.paths, reduces=False, partitions=contested)
                 for task, part in zip(tasks, parts, strict=True)
-                if task.reduces and any(partition in contested for partition, _ in part.lines)
+                if any(partition in contested for partition, _ in part.lines)
             ]
             shared = [*parts, *work(job, again)]
         lines = [(key, line) for part in parts for key, line in part.lines if key not in contested]
@@ -106,38 +112,57 @@ class LocalEngine:
     def _tasks(self, inputs: Sequence[str]) -> list[_Task]:
         """Return the inputs as tasks, folders whole, except that a folder far too large for one is divided."""
         tasks: list[_Task] = []
-        bundle: list[str] = []
         for _, members in groupby(sorted(set(inputs)), key=posixpath.dirname):
-            paths = list(members)
-            total = sum(map(self._size, paths))
-            if total > 8 * TASK_BYTES and len(paths) > 1 and self._processes > 1:
-                tasks += [_Task(tuple(share), reduces=False) for share in _shares(paths, self._size)]
-                continue
-            bundle += paths
-            if len(bundle) >= TASK_FILES or sum(map(self._size, bundle)) >= TASK_BYTES:
-                tasks.append(_Task(tuple(bundle), reduces=True))
-                bundle = []
-        if bundle:
-            tasks.append(_Task(tuple(bundle), reduces=True))
+            paths = tuple(members)
+            if self._processes > 1 and self._total(paths) > 8 * TASK_BYTES:
+                tasks += [_Task(share, reduces=False) for share in self._shares(paths)]
+            else:
+                tasks.append(_Task(paths))
         return tasks
 
+    def _total(self, paths: Iterable[str]) -> int:
+        return sum(map(self._size, paths))
+
+    def _shares(self, paths: Sequence[str]) -> Iterator[tuple[str, ...]]:
+        """Divide paths into shares of about a task's size."""
+        share: list[str] = []
+        for path in paths:
+            if share and (len(share) >= TASK_FILES or self._total(share) >= TASK_BYTES):
+                yield tuple(share)
+                share = []
+            share.append(path)
+        if share:
+            yield tuple(share)
+
+    def _bundles(self, tasks: Sequence[_Task]) -> Iterator[list[_Task]]:
+        """Give small tasks to a process together: each errand costs 1 ms."""
+        bundle: list[_Task] = []
+        for task in tasks:
+            held = [path for some in bundle for path in some.paths]
+            if held and (len(held) >= TASK_FILES or self._total(held) >= TASK_BYTES):
+                yield bundle
+                bundle = []
+            bundle.append(task)
+        if bundle:
+            yield bundle
+
     @contextlib.contextmanager
-    def _workers(
-        self, inputs: Sequence[str], tasks: Sequence[_Task]
-    ) -> Iterator[Callable[[Job, Sequence[_Task]], Iterable[_Part]]]:
-        """Give a function that runs tasks: here, or in processes if that is worth their start."""
-        workers = min(self._processes, len(tasks))
-        seconds = sum(self._size(path) * SECONDS_PER_BYTE + SECONDS_PER_FILE for path in inputs)
+    def _workers(self, tasks: Sequence[_Task]) -> Iterator[_Run]:
+        """Give a function that runs tasks, in their order: here, or in processes if that is worth their start."""
+        bundles = list(self._bundles(tasks))
+        workers = min(self._processes, len(bundles))
+        files = [path for task in tasks for path in task.paths]
+        seconds = self._total(files) * SECONDS_PER_BYTE + len(files) * SECONDS_PER_FILE
         if workers < 2 or seconds < POOL_FROM_SECONDS:
-            yield lambda job, some: (_work(job, self._source, task) for task in some)
+            yield lambda job, some: _work(job, self._source, some)
             return
         context = multiprocessing.get_context("spawn")
         pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin_worker)
 
         def run(job: Job, some: Sequence[_Task]) -> Iterator[_Part]:
-            futures = [pool.submit(_work, job, self._source, task) for task in some]
+            futures = [pool.submit(_work_out, job, self._source, bundle) for bundle in self._bundles(some)]
             for future in futures:
-                yield future.result()
+                yield from future.result()
 
         try:
             yield run
@@ -149,42 +174,38 @@ class LocalEngine:
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _work(job: Job, source: Opener, task: _Task) -> _Part:
+def _work_out(job: Job, source: Opener, tasks: Sequence[_Task]) -> list[_Part]:
+    return list(_work(job, source, tasks))
+
+
+def _work(job: Job, source: Opener, tasks: Sequence[_Task]) -> Iterator[_Part]:
+    """Run tasks one after the other, their files read ahead."""
+    for task, lines in zip(tasks, lines_of(source, [task.paths for task in tasks]), strict=True):
+        with _no_collection():
+            part = _part(job, task, lines)
+        yield part
+
+
+def _part(job: Job, task: _Task, lines: Iterator[bytes]) -> _Part:
     counters: Counter[str] = Counter()
 
     def count(name: str, number: int) -> None:
         counters[name] += number
 
-    with _no_collection():
-        groups = gather(job, lines_of(source, task.paths), count)
-        if task.reduces:
-            return _Part(reduce_groups(job, groups), [], dict(counters))
-        wanted, fields = task.partitions, job.partition_fields
-        records = [
-            (key, job.encode(value)) for key, value in groups.items() if wanted is None or key[:fields] in wanted
-        ]
-        return _Part([], records, dict(counters))
+    groups = gather(job, lines, count)
+    if task.reduces:
+        return _Part(reduce_groups(job, groups), [], dict(counters))
+    wanted, fields = task.partitions, job.partition_fields
+    records = [(key, job.encode(value)) for key, value in groups.items() if wanted is None or key[:fields] in wanted]
+    return _Part([], records, dict(counters))
 
 
-def _contested(parts: Sequence[_Part]) -> frozenset[Key]:
+def _contested(parts: Sequence[_Part], fields: int) -> frozenset[Key]:
     """Return the partitions of which more than one part knows."""
     seen: Counter[Key] = Counter()
     for part in parts:
-        seen.update({partition for partition, _ in part.lines})
+        seen.update({partition for partition, _ in part.lines} | {key[:fields] for key, _ in part.records})
     return frozenset(key for key, number in seen.items() if number > 1)
-
-
-def _shares(paths: Sequence[str], size: Callable[[str], int]) -> Iterator[list[str]]:
-    share: list[str] = []
-    total = 0
-    for path in paths:
-        share.append(path)
-        total += size(path)
-        if total >= TASK_BYTES:
-            yield share
-            share, total = [], 0
-    if share:
-        yield share
 
 
 @contextlib.contextmanager

@@ -1,9 +1,10 @@
-"""Reading many files at once: threads fetch, one thread computes."""
+"""Reading many files at once: threads fetch ahead, one thread computes, in the order of the files."""
 
 from __future__ import annotations
 
 import queue
 import threading
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import chain
 
@@ -11,78 +12,99 @@ from meteo_hadoop.source import Opener
 
 READERS = 6
 """Of 1 to 16 readers, 6 kept a core busy with small files (two requests of 1–2 ms each)."""
-# 16 blocks of at most 4 MB wait at most; small files make small blocks.
-_WAITING = 16
+# Files begun but not yet consumed, and chunks of 256 KB waiting in each: at most 24 MB.
+_FILES_AHEAD = 12
+_CHUNKS_AHEAD = 8
 
-_Item = list[bytes] | BaseException | None
+_Item = bytes | BaseException | None
 
 
-def lines_of(source: Opener, paths: Sequence[str], readers: int = READERS) -> Iterator[bytes]:
-    """Yield the lines of all files, in no order, without newlines; a last line may lack its newline.
+def lines_of(source: Opener, groups: Sequence[Sequence[str]]) -> Iterator[Iterator[bytes]]:
+    """Yield for each group of files its lines without newlines; a last line may lack its newline.
 
-    Raises what `source.open` raises, in place of the lines that are still to come.
+    A group's lines are to be consumed before the next group. They raise what `source.open` raises.
     """
-    if len(paths) == 1:
-        return chain.from_iterable(_blocks(source, paths[0]))
-    return chain.from_iterable(_ReadAhead(source, paths, min(readers, len(paths))).blocks())
+    paths = list(chain.from_iterable(groups))
+    ahead = _ReadAhead(source, paths, min(READERS, len(paths)))
+    try:
+        blocks = ahead.files()
+        for group in groups:
+            files = [next(blocks) for _ in group]
+            yield chain.from_iterable(chain.from_iterable(files))
+    finally:
+        ahead.stop()
 
 
 class _ReadAhead:
-    """Threads that put blocks of whole lines into a bounded queue, and None or an error when they end."""
+    """Threads that put a file's chunks into a queue of its own, then None, or an error in place of the rest."""
 
     def __init__(self, source: Opener, paths: Sequence[str], readers: int) -> None:
-        self._source = source
-        self._left = iter(paths)
+        self._source, self._paths = source, paths
+        self._left = iter(range(len(paths)))
         self._lock = threading.Lock()
-        self._stopped = threading.Event()
-        self._waiting: queue.Queue[_Item] = queue.Queue(_WAITING)
-        self._threads = [threading.Thread(target=self._read, name="reader", daemon=True) for _ in range(readers)]
+        self._stopped = False
+        self._room = threading.Semaphore(_FILES_AHEAD)
+        self._queues: defaultdict[int, queue.Queue[_Item]] = defaultdict(lambda: queue.Queue(_CHUNKS_AHEAD))
+        for _ in range(readers):
+            threading.Thread(target=self._read, name="reader", daemon=True).start()
 
-    def blocks(self) -> Iterator[list[bytes]]:
-        for thread in self._threads:
-            thread.start()
-        running = len(self._threads)
-        try:
-            while running:
-                item = self._waiting.get()
-                if item is None:
-                    running -= 1
-                elif isinstance(item, BaseException):
-                    raise item
-                else:
-                    yield item
-        finally:
-            self._stopped.set()
+    def files(self) -> Iterator[Iterator[list[bytes]]]:
+        """Yield each file's blocks of lines, in the order of the paths.
+
+        Divided into lines where they are consumed: another core's cache would be the wrong place for them.
+        """
+        return (_lines(self._chunks(index)) for index in range(len(self._paths)))
+
+    def stop(self) -> None:
+        """Let the readers end; what they have read is dropped."""
+        self._stopped = True
+
+    def _chunks(self, index: int) -> Iterator[bytes]:
+        with self._lock:
+            waiting = self._queues[index]
+        while (item := waiting.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+        with self._lock:
+            del self._queues[index]
+        self._room.release()
 
     def _read(self) -> None:
-        try:
-            while (path := self._next()) is not None:
-                for block in _blocks(self._source, path):
-                    if not self._put(block):
-                        return
-            self._put(None)
-        except BaseException as error:
-            self._put(error)
-
-    def _next(self) -> str | None:
-        with self._lock:
-            return next(self._left, None)
-
-    def _put(self, item: _Item) -> bool:
-        """Wait for room; False when nobody consumes any more."""
-        while not self._stopped.is_set():
+        while (index := self._next()) is not None:
+            with self._lock:
+                waiting = self._queues[index]
             try:
-                self._waiting.put(item, timeout=0.5)
+                for chunk in self._source.open(self._paths[index]):
+                    if not self._put(waiting, chunk):
+                        return
+                end = None
+            except BaseException as error:
+                end = error
+            self._put(waiting, end)
+
+    def _next(self) -> int | None:
+        """Wait for room, and return the next file's index; None when there is none or nobody consumes any more."""
+        while not self._room.acquire(timeout=0.5):
+            if self._stopped:
+                return None
+        with self._lock:
+            return None if self._stopped else next(self._left, None)
+
+    def _put(self, waiting: queue.Queue[_Item], item: _Item) -> bool:
+        while not self._stopped:
+            try:
+                waiting.put(item, timeout=0.5)
             except queue.Full:
                 continue
             return True
         return False
 
 
-def _blocks(source: Opener, path: str) -> Iterator[list[bytes]]:
+def _lines(chunks: Iterator[bytes]) -> Iterator[list[bytes]]:
     """Yield lists of whole lines."""
     rest = b""
-    for chunk in source.open(path):
+    for chunk in chunks:
         lines = (rest + chunk if rest else chunk).split(b"\n")
         rest = lines.pop()
         if lines:
