@@ -28,8 +28,8 @@ from meteo_common.settings import Settings
 
 FAMILY = "aggregates"
 BATCH_ROWS = 1000
-"""Rows sent at once: from 500 on the writes to one region server were no faster (21,000 rows/s against 1,330)."""
-# Milliseconds, for connecting and for an answer: making a table takes 2 s, a batch of 1,000 rows 50 ms.
+"""Rows sent at once: in batches HBase takes 21,000 rows/s, one by one 1,330."""
+# Milliseconds, for connecting and for an answer: making a table takes 2 s, 1,095 rows with their deletes 0.4 s.
 _TIMEOUT = 30_000
 
 T = TypeVar("T")

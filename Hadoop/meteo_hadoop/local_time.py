@@ -16,7 +16,7 @@ _INSTANT = re.compile(
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _HOUR = timedelta(hours=1)
 _LAST = timedelta(hours=1, microseconds=-1)
-# 23 years of hours, about 30 MB; more would be a stream of nonsense.
+# 23 years of hours, 29 MB at 145 bytes each; more would be a stream of nonsense.
 _REMEMBERED = 200_000
 _HOUR_OF_UTC = re.compile(r"\d{4}-\d\d-\d\dT\d\d", re.ASCII)
 
@@ -52,7 +52,7 @@ _CLOCKS = frozenset(f":{minute:02}:{second:02}Z" for minute in range(60) for sec
 class LocalTime:
     """The local days and hours of one zone.
 
-    An hour of UTC in which neither the offset nor the date changes is looked up once: 0.3 µs an instant, not 4 µs.
+    An hour of UTC in which neither the offset nor the date changes is looked up once: 0.5 µs an instant, not 1.6 µs.
     """
 
     def __init__(self, zone: str) -> None:

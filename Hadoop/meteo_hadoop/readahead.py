@@ -11,7 +11,7 @@ from itertools import chain
 from meteo_hadoop.source import Opener
 
 READERS = 6
-"""Of 1 to 16 readers, 6 kept a core busy with small files (two requests of 1–2 ms each)."""
+"""A small file is two requests and hardly any bytes: one reader would wait most of its time."""
 # Files begun but not yet consumed, and chunks of 256 KB waiting in each: at most 24 MB.
 _FILES_AHEAD = 12
 _CHUNKS_AHEAD = 8

@@ -66,7 +66,7 @@ class Row(Struct, gc=False, omit_defaults=True):
 
 
 decode_row = msgspec.json.Decoder(Row).decode
-"""Bytes → Row; raises one of `ROW_ERRORS`. Whatever is not in Row is skipped, 0.9 µs for a line of 1.2 KB."""
+"""Bytes → Row; raises one of `ROW_ERRORS`. Whatever is not in Row is skipped unread: 2 µs for a line of 1.5 KB."""
 encode_row = msgspec.json.Encoder().encode
 """Row → bytes that decode_row reads, without newline or tab."""
 ROW_ERRORS: tuple[type[Exception], ...] = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)

@@ -1,4 +1,4 @@
-"""The same rows as in `rows`, read and written by the standard library alone, about 8 times slower.
+"""The same rows as in `rows`, read and written by the standard library alone, about 10 times slower.
 
 What one of the two refuses the other refuses too: the aggregates must not depend on the node that computed them.
 """

@@ -26,13 +26,13 @@ SPLIT_BYTES = 64 << 20
 """A map task's share: small files are combined up to it (60 files as 60 maps took 53 s, as one map 10 s)."""
 REDUCER_BYTES = 512 << 20
 MAX_REDUCERS = 8
-"""A reducer costs 2 s to start and reduces 512 MB of lines in about 4 s."""
+"""One reducer for 350,000 lines of 1.5 KB: at 3 to 4 µs a row it then works about as long as it takes to start."""
 # Of HDFS: where everyone may write.
 TEMPORARY = "/tmp"  # noqa: S108
 _UNSAFE = re.compile(r"[,{}\[\]*?^\\\n\r]")
 _PROPERTIES = {
     "mapreduce.input.fileinputformat.split.maxsize": str(SPLIT_BYTES),
-    # Asking the NameNode for 1,500 files one after the other takes 3 s.
+    # By default the NameNode is asked for thousands of files one after the other.
     "mapreduce.input.fileinputformat.list-status.num-threads": "8",
     # Streaming leaves the key, a line's position, out only for its own input format.
     "stream.map.input.ignoreKey": "true",
