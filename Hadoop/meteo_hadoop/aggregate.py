@@ -16,6 +16,7 @@ from typing import Any
 import structlog
 from psycopg2.extensions import connection as Connection  # noqa: N812
 
+from meteo_common.console import numbered
 from meteo_common.database import connect, open_database
 from meteo_common.errors import MismatchError, UnreachableError, UsageError
 from meteo_common.failpoints import reach
@@ -92,7 +93,9 @@ class Aggregator:
             manifests = dict(zip(days, pool.map(self._days.read, days), strict=True))
         for day, manifest in manifests.items():
             if manifest is None:
-                raise MismatchError(f"{self._days.directory(day)} has lost its manifest; see ./meteo export --verify.")
+                raise MismatchError(
+                    f"{self._days.directory(day)} has lost its manifest; restore it from a backup, or delete the directory and export into a new HDFS_BASE_PATH."
+                )
         return {day: manifest for day, manifest in manifests.items() if manifest is not None}
 
     def _publish(self, manifests: dict[date, Manifest], lines: dict[date, Lines]) -> None:
@@ -173,7 +176,7 @@ def aggregate_once(
         ledger = Ledger(database)
         chosen = _choose(settings, ledger, day, all_days=all_days)
         if chosen:
-            tell(f"{len(chosen)} days to look at, by the engine {engine.name}")
+            tell(f"{numbered(len(chosen), 'day')} to look at, by the engine {engine.name}")
         outcome = Aggregator(settings, database, locks, engine).run(chosen, changed_only=not all_days and day is None)
     finally:
         locks.close()

@@ -10,11 +10,12 @@ from typing import Annotated
 import structlog
 import typer
 
-from meteo_common.console import out, progress, run_command
+from meteo_common.console import numbered, out, progress, run_command
 from meteo_common.durations import parse_duration
 from meteo_common.errors import MismatchError, UsageError
 from meteo_common.logs import configure_logs
-from meteo_common.service import Service, run_every
+from meteo_common.schedule import run_every
+from meteo_common.service import Service
 from meteo_common.settings import Settings, load_settings
 from meteo_hadoop.engines import EngineName
 
@@ -64,7 +65,7 @@ def reconcile(
     def run() -> None:
         from meteo_hadoop.reconcile import reconcile_tiers
 
-        configure_logs("reconcile")
+        configure_logs("reconcile", long_running=False)
         report = reconcile_tiers(load_settings(), date.date() if date else None, deep=deep)
         if as_json:
             print(json.dumps(report.facts()))  # noqa: T201
@@ -79,9 +80,10 @@ def reconcile(
 
 
 def _cycle(name: str, cycle: Callable[[Settings], None], once: bool, every: str | None) -> None:
-    configure_logs(name)
+    single = every is None or once
+    configure_logs(name, long_running=not single)
     settings = load_settings()
-    if every is None or once:
+    if single:
         cycle(settings)
         return
     try:
@@ -103,7 +105,7 @@ def _export(settings: Settings) -> None:
         exported = export_once(settings, lambda done, total: display.update(task, completed=done, total=total))
     log.debug("exported", rows=exported.rows, bytes=exported.bytes, days=len(exported.days))
     out.print(
-        f"exported {exported.rows} rows, {exported.bytes} bytes, into {len(exported.days)} days"
+        f"exported {exported.rows} rows, {exported.bytes} bytes, into {numbered(len(exported.days), 'day')}"
         f" in {exported.seconds:.1f} s"
     )
 
@@ -116,7 +118,8 @@ def _aggregate(settings: Settings, date: datetime | None, all_days: bool, engine
         settings, make_engine(engine, settings), date.date() if date else None, all_days=all_days, tell=out.print
     )
     out.print(
-        f"aggregated {len(outcome.days)} days into {outcome.rows} rows, {outcome.hbase_days} days into HBase,"
+        f"aggregated {numbered(len(outcome.days), 'day')} into {numbered(outcome.rows, 'row')},"
+        f" {numbered(outcome.hbase_days, 'day')} into HBase,"
         f" in {outcome.seconds:.1f} s"
     )
     for reason, count in outcome.bad_lines.items():

@@ -123,7 +123,7 @@ class Exporter:
         if written.lines != file.rows:
             raise MismatchError(
                 f"{path} has {written.lines} rows, the plan says {file.rows}: rows of the table `weather` were changed"
-                " by hand; ./meteo export --verify tells more."
+                " by hand; restore them, and run the export again."
             )
         return Segment(
             partition=file.partition,

@@ -79,7 +79,7 @@ class Days:
         except FileVanishedError:
             return None
         except msgspec.DecodeError as error:
-            raise MismatchError(f"{path} is not a manifest ({error}); ./meteo export --verify tells more.") from None
+            raise MismatchError(f"{path} is not a manifest ({error}); restore it from a backup.") from None
 
     def write(self, manifest: Manifest) -> None:
         """Replace the day's manifest as a whole."""

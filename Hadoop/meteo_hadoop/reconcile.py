@@ -18,6 +18,7 @@ import msgspec
 from psycopg2.extensions import ISOLATION_LEVEL_REPEATABLE_READ
 from psycopg2.extensions import connection as Connection  # noqa: N812
 
+from meteo_common.console import numbered
 from meteo_common.database import connect, open_database, transaction
 from meteo_common.errors import UsageError
 from meteo_common.settings import Settings
@@ -108,7 +109,7 @@ class Report:
             )
         states = Counter(count.state for count in self.days)
         yield (
-            f"{len(self.days)} days: {states['clean']} clean, {states['pending']} pending,"
+            f"{numbered(len(self.days), 'day')}: {states['clean']} clean, {states['pending']} pending,"
             f" {states['mismatch']} mismatches; {sum(count.rows_in_hdfs for count in self.days)} rows in HDFS,"
             f" {sum(count.observations_aggregated for count in self.days)} observations"
         )

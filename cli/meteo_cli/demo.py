@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import time
@@ -10,12 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import typer
-from rich.table import Table
 
 from meteo_cli import operate, stack
-from meteo_common.console import out, run_command
+from meteo_common.console import out, print_columns, run_command
 from meteo_common.errors import TerminalError, UnreachableError
 from meteo_common.settings import load_settings
+from meteo_hadoop.freshness import read_freshness
+from meteo_hadoop.newest import newest_aggregates
 
 SHOWN_DAYS = 3
 COLUMNS = {
@@ -42,6 +42,8 @@ class Stage:
     arguments: tuple[str, ...]
 
 
+LIVE = Stage("Open-Meteo → Kafka, live weather", ("produce", "--source", "open-meteo", "--once"))
+RECORDED = Stage("Recorded weather → Kafka (NOAA, three New York airports, 2013)", ("produce", "--source", "replay"))
 STAGES = (
     Stage("Kafka → PostgreSQL", ("consume", "--until-idle")),
     Stage("PostgreSQL → HDFS", ("export", "--once")),
@@ -67,8 +69,10 @@ def _demo() -> None:
     _produce()
     for stage in STAGES:
         _run(stage)
+        if stage.arguments[0] == "consume":
+            _tell_what_postgresql_holds()
     _headline(f"The last {SHOWN_DAYS} days' aggregates")
-    out.print(_table())
+    _print_aggregates()
     _headline("Open in a browser")
     operate.print_urls()
     out.print(f"\ndone in {time.monotonic() - started:.0f} s; everything keeps running until ./meteo down")
@@ -77,17 +81,19 @@ def _demo() -> None:
 def _produce() -> None:
     """Live weather where its API answers, else the recorded year; says which."""
     try:
-        _run(Stage("Open-Meteo → Kafka, live weather", ("produce", "--source", "open-meteo", "--once")))
+        _run(LIVE, quiet=True)
     except UnreachableError:
-        out.print("Open-Meteo cannot be reached from here: replaying the recorded weather instead.")
-        _run(Stage("Recorded weather → Kafka (NOAA, three New York airports, 2013)", ("produce", "--source", "replay")))
+        out.print("Open-Meteo cannot be reached from here: the recorded weather is replayed instead.")
+        _run(RECORDED)
 
 
-def _run(stage: Stage) -> None:
+def _run(stage: Stage, *, quiet: bool = False) -> None:
+    """Run a stage's command; `quiet` keeps its error to itself, for a stage that has a substitute."""
     _headline(stage.title)
     out.print(f"[dim]$ ./meteo {' '.join(stage.arguments)}[/dim]")
     started = time.monotonic()
-    code = subprocess.run([sys.argv[0], *stage.arguments], env=os.environ, check=False).returncode
+    errors = subprocess.DEVNULL if quiet else None
+    code = subprocess.run([sys.argv[0], *stage.arguments], stderr=errors, check=False).returncode
     if code == UnreachableError.exit_code:
         raise UnreachableError(f"'{stage.title}' found its server or API away; see the line above.")
     if code != 0:
@@ -95,13 +101,15 @@ def _run(stage: Stage) -> None:
     out.print(f"[dim]{time.monotonic() - started:.1f} s[/dim]")
 
 
-def _table() -> Table:
-    from meteo_hadoop.newest import newest_aggregates
+def _tell_what_postgresql_holds() -> None:
+    """The deployed consumer is at work too, and may have been faster than the command."""
+    held = read_freshness(load_settings())
+    out.print(f"PostgreSQL now holds {held['rows']} rows and {held['dead_letters']} dead letters")
 
-    table = Table(*COLUMNS.values(), box=None, pad_edge=False)
-    for row in newest_aggregates(load_settings(), SHOWN_DAYS):
-        table.add_row(*(_cell(row[name]) for name in COLUMNS))
-    return table
+
+def _print_aggregates() -> None:
+    rows = newest_aggregates(load_settings(), SHOWN_DAYS)
+    print_columns(list(COLUMNS.values()), [[_cell(row[name]) for name in COLUMNS] for row in rows])
 
 
 def _cell(value: Any) -> str:

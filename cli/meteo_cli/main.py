@@ -6,6 +6,7 @@ import os
 from typing import Annotated
 
 import typer
+from dotenv import dotenv_values
 from typer import Abort
 from typer._click import ClickException  # typer names no public parent of its usage errors
 
@@ -15,7 +16,8 @@ import meteo_producer.commands
 from meteo_cli import demo, operate, testing
 from meteo_cli.privileges import become_service_user
 from meteo_common.console import err
-from meteo_common.errors import UsageError
+from meteo_common.errors import MeteoError, UsageError
+from meteo_common.settings import project_root, stack_directory, stack_name
 
 app = typer.Typer(
     name="meteo",
@@ -26,7 +28,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-SERVICE_COMMANDS = {"produce", "consume", "export", "aggregate", "query", "reconcile"}
+SERVICE_COMMANDS = {"produce", "consume", "export", "aggregate", "reconcile"}
 """What runs as the user `meteo` when root calls it, as the deployed services do."""
 
 
@@ -38,9 +40,16 @@ def choose_stack(
     ] = None,
 ) -> None:
     """Choose the stack for the command that follows."""
+    user = dotenv_values(project_root() / ".env")
+    for name in ("METEO_STACK", "METEO_PORT_OFFSET"):
+        if value := user.get(name):
+            os.environ.setdefault(name, value)
     if stack:
         os.environ["METEO_STACK"] = stack
     if context.invoked_subcommand in SERVICE_COMMANDS:
+        if "METEO_STACK" in os.environ and not stack_directory().is_dir():
+            # Going on would speak to whatever listens on the default ports.
+            raise UsageError(f"There is no stack '{stack_name()}' yet; put it up with ./meteo up.")
         become_service_user()
 
 
@@ -60,6 +69,9 @@ def main() -> None:
         if message := error.format_message():  # none when the help was shown instead
             err.print(f"error: {message}", markup=False)
         code = UsageError.exit_code
+    except MeteoError as error:
+        err.print(f"error: {error}", markup=False)
+        code = error.exit_code
     except Abort:
         code = 130
     raise SystemExit(code)

@@ -9,10 +9,9 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
 from meteo_cli import stack
-from meteo_common.console import out, run_command
+from meteo_common.console import out, print_columns, run_command
 from meteo_common.durations import format_duration
 from meteo_common.errors import MeteoError, UsageError
 from meteo_common.settings import load_settings
@@ -68,11 +67,8 @@ def urls() -> None:
 def print_urls() -> None:
     """Print each service's addresses, and the command that shows the passwords."""
     deployed = stack.read_stack()
-    table = Table("service", "address", "what", box=None, pad_edge=False)
-    for service in deployed.services:
-        for url in service.urls:
-            table.add_row(service.name, url["url"], url["title"])
-    out.print(table)
+    rows = [(service.name, url["url"], url["title"]) for service in deployed.services for url in service.urls]
+    print_columns(("service", "address", "what"), rows)
     out.print(f"passwords: cat {deployed.secrets_file}")
 
 
@@ -138,11 +134,11 @@ def _status() -> dict[str, Any]:
 
 def _print_status(facts: dict[str, Any]) -> None:
     out.print(f"stack {facts['stack']}, ports shifted by {facts['port_offset']}\n")
-    table = Table("service", "state", "healthy", "", box=None, pad_edge=False)
-    for service in facts["services"]:
-        mark = "[green]yes[/green]" if service["healthy"] else "[red]no[/red]"
-        table.add_row(service["name"], service["state"].lower(), mark, service["detail"])
-    out.print(table)
+    rows = [
+        (service["name"], service["state"].lower(), "yes" if service["healthy"] else "NO", service["detail"])
+        for service in facts["services"]
+    ]
+    print_columns(("service", "state", "healthy", ""), rows)
     tiers = facts["tiers"]
     if "error" in tiers:
         out.print(f"\n[red]{tiers['error']}[/red]")

@@ -8,9 +8,12 @@ import sys
 import structlog
 
 
-def configure_logs(service: str, *, verbose: bool = False) -> None:
-    """Send every log of this process to standard error, stamped with the service's name."""
-    level = logging.DEBUG if verbose else logging.INFO
+def configure_logs(service: str, *, long_running: bool = True) -> None:
+    """Send every log of this process to standard error, stamped with the service's name.
+
+    A command that ends by itself tells a person what it did, so that it logs only what is wrong.
+    """
+    level = logging.INFO if long_running else logging.WARNING
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
@@ -36,4 +39,4 @@ def configure_logs(service: str, *, verbose: bool = False) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     # Libraries narrate every retry at INFO and WARNING: at a stopped broker kafka-python writes 40 lines a second.
-    root.setLevel(logging.DEBUG if verbose else logging.ERROR)
+    root.setLevel(logging.ERROR)

@@ -6,6 +6,7 @@ Units are in the names; a field that is None was not said by the provider. `docs
 
 from __future__ import annotations
 
+import json
 import re
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
@@ -22,6 +23,8 @@ EARLIEST = datetime(1940, 1, 1, tzinfo=UTC)
 """No source of ours knows older weather (Open-Meteo's archive begins then)."""
 LATEST_AHEAD = timedelta(hours=24)
 """A provider's clock may be ahead of ours by this much."""
+# Near its ends, an instant has no date in UTC or in the local zone.
+_CALENDAR = datetime(2, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
 
 LIMITS: dict[str, tuple[float, float]] = {
     "temperature_celsius": (-90, 60),
@@ -73,6 +76,7 @@ class AirQuality(Struct):
     components_ugm3: dict[str, float | None] = {}
 
     def __post_init__(self) -> None:
+        _check_calendar("observed_at", self.observed_at)
         low, high = INDEX_LIMITS.get(self.scale, OTHER_INDEX_LIMITS)
         if self.index is not None and not low <= self.index <= high:
             raise ValueError(f"index {self.index:g} is outside {low:g}…{high:g} of the scale {self.scale}")
@@ -84,6 +88,10 @@ class Sun(Struct):
     sunrise: Instant | None = None
     sunset: Instant | None = None
 
+    def __post_init__(self) -> None:
+        _check_calendar("sunrise", self.sunrise)
+        _check_calendar("sunset", self.sunset)
+
 
 class ForecastStep(Struct):
     """What is expected at `valid_at`; the precipitation falls in the `hours` that end there or begin there,
@@ -94,15 +102,18 @@ class ForecastStep(Struct):
     temperature_celsius: Temperature = None
     precipitation_mm: Annotated[float, Meta(ge=0, le=1000)] | None = None
 
+    def __post_init__(self) -> None:
+        _check_calendar("valid_at", self.valid_at)
+
 
 class Message(Struct):
     """One place at one poll."""
 
     schema_version: Annotated[int, Meta(ge=1)]
     normaliser_version: Annotated[int, Meta(ge=1)]
-    source: Annotated[str, Meta(pattern=r"^[a-z-]+$")]
+    source: Annotated[str, Meta(pattern=r"^[a-z-]+\Z")]
     data_origin: Literal["api", "simulated", "replay"]
-    station_id: Annotated[str, Meta(pattern=r"^[a-z-]+:[A-Za-z0-9._,+-]+$", max_length=200)]
+    station_id: Annotated[str, Meta(pattern=r"^[a-z-]+:[A-Za-z0-9._,+-]+\Z", max_length=200)]
     city: Annotated[str, Meta(min_length=1)]
     observed_at: Instant
     collected_at: Instant
@@ -121,10 +132,17 @@ class Message(Struct):
             raise ValueError(f"schema_version {self.schema_version} is unknown (this version knows {SCHEMA_VERSION})")
         if not self.station_id.startswith(f"{self.source}:"):
             raise ValueError(f"station_id {self.station_id} does not begin with its source {self.source}")
+        _check_calendar("observed_at", self.observed_at)
+        _check_calendar("collected_at", self.collected_at)
         if self.observed_at < EARLIEST:
             raise ValueError("observed_at is before 1940")
         if self.observed_at - self.collected_at > LATEST_AHEAD:
             raise ValueError("observed_at is more than 24 h after collected_at")
+
+
+def _check_calendar(name: str, instant: datetime | None) -> None:
+    if instant is not None and not _CALENDAR[0] <= instant < _CALENDAR[1]:
+        raise ValueError(f"{name} is outside the years 2 to 9998")
 
 
 _decoder = msgspec.json.Decoder(Message)
@@ -132,6 +150,7 @@ _encoder = msgspec.json.Encoder()
 # Escapes that JSON allows and JSONB does not: NUL, or half of a surrogate pair (in a field that is not ours, where
 # the typed decoder only skips; elsewhere it refuses them itself).
 _SUSPECT = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def decode(value: bytes | None) -> Message:
@@ -139,13 +158,17 @@ def decode(value: bytes | None) -> Message:
 
     Raises RefusedError with the reason when it is not one, or when JSONB could not hold it.
     """
-    if value is None:
-        raise RefusedError("the record has no value")
+    if not value:
+        raise RefusedError("the record has no value" if value is None else "the record's value is empty")
     try:
+        if not value.isascii():
+            value.decode("utf-8")  # the typed decoder skips fields that are not ours, whatever their bytes
         message = _decoder.decode(value)
     except msgspec.ValidationError as error:
         raise RefusedError(f"not a valid message: {error}") from None
     except msgspec.DecodeError as error:
+        if _SUSPECT.search(value):
+            _refuse_what_jsonb_cannot_hold(value)
         raise RefusedError(f"not JSON: {error}") from None
     except UnicodeDecodeError:
         raise RefusedError("not UTF-8") from None
@@ -162,10 +185,11 @@ def encode(message: Message) -> bytes:
 
 
 def _refuse_what_jsonb_cannot_hold(value: bytes) -> None:
+    """Look for it in every text; the standard library's decoder alone lets half a surrogate pair through."""
     try:
-        stack: list[Any] = [msgspec.json.decode(value)]
-    except msgspec.DecodeError as error:
-        raise RefusedError(f"not JSON: {error}") from None
+        stack: list[Any] = [json.loads(value)]
+    except (ValueError, RecursionError):
+        return
     while stack:
         item = stack.pop()
         if isinstance(item, dict):
@@ -173,5 +197,8 @@ def _refuse_what_jsonb_cannot_hold(value: bytes) -> None:
             stack.extend(item.values())
         elif isinstance(item, list):
             stack.extend(item)
-        elif isinstance(item, str) and "\x00" in item:
-            raise RefusedError("contains \\u0000, which JSONB cannot hold")
+        elif isinstance(item, str):
+            if "\x00" in item:
+                raise RefusedError("contains \\u0000, which JSONB cannot hold")
+            if _SURROGATE.search(item):
+                raise RefusedError("contains half of a surrogate pair, which is no character")

@@ -6,22 +6,18 @@ import json
 import signal
 import threading
 import time
-from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import FrameType
 
 import structlog
-from prometheus_client import CONTENT_TYPE_LATEST, Counter, Gauge, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from meteo_common.errors import TransientError, UsageError
+from meteo_common.errors import UsageError
 
 log = structlog.get_logger()
 
 # A loop that has not come round for this long hangs: the longest single wait in any service is 60 s.
 STALE_AFTER = 180.0
-
-CYCLES = Counter("meteo_cycles", "Cycles of a scheduled service, by how they ended", ["outcome"])
-LAST_SUCCESS = Gauge("meteo_cycle_last_success_timestamp_seconds", "When a cycle last ended well")
 
 
 class Service:
@@ -93,25 +89,3 @@ class Service:
             ) from None
         threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
         return server
-
-
-def run_every(service: Service, seconds: int, cycle: Callable[[], None]) -> None:
-    """Run `cycle` now and then every `seconds` from start to start, until the service stops.
-
-    A TransientError ends the cycle, not the service: it is tried again after at most 30 s.
-    """
-    while not service.stopping.is_set():
-        started = time.monotonic()
-        pause = float(seconds)
-        service.beat()
-        try:
-            cycle()
-        except TransientError as error:
-            CYCLES.labels("failed").inc()
-            log.warning("cycle failed", error=str(error))
-            service.beat(trouble=str(error))
-            pause = min(pause, error.retry_after or 30.0)
-        else:
-            CYCLES.labels("done").inc()
-            LAST_SUCCESS.set_to_current_time()
-        service.wait(max(0.0, pause - (time.monotonic() - started)))

@@ -30,7 +30,7 @@ def _consume(until_idle: bool) -> None:
     # Imported here: kafka-python takes 0.2 s, which `--help` and the other commands need not wait for.
     from meteo_consumer.consume import consume_forever, consume_until_idle
 
-    configure_logs("consumer")
+    configure_logs("consumer", long_running=not until_idle)
     settings = load_settings()
     if until_idle:
         taken = consume_until_idle(settings)

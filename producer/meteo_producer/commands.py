@@ -41,7 +41,7 @@ def produce(
     ] = None,
 ) -> None:
     """Take weather from a source to Kafka: polls until stopped, one poll (--once), or a whole recording."""
-    configure_logs("producer")
+    configure_logs("producer", long_running=not once and source not in RECORDINGS)
     run_command(lambda: _run(source, feed, city or [], (first, last), once, every))
 
 

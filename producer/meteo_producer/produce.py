@@ -12,7 +12,8 @@ from meteo_common.console import out, progress
 from meteo_common.errors import MeteoError, TransientError, UnreachableError, UsageError
 from meteo_common.message import Message
 from meteo_common.places import Place
-from meteo_common.service import Service, run_every
+from meteo_common.schedule import run_every
+from meteo_common.service import Service
 from meteo_common.settings import Settings
 from meteo_producer.api import Api
 from meteo_producer.coordinates import Coordinates
