@@ -22,7 +22,7 @@ from meteo_common.errors import MismatchError, UnreachableError, UsageError
 from meteo_common.failpoints import reach
 from meteo_common.settings import Settings
 from meteo_hadoop.daily import daily_job
-from meteo_hadoop.engine import Engine
+from meteo_hadoop.engines import EngineName, make_engine
 from meteo_hadoop.hbase import AggregateTable, DayWrite
 from meteo_hadoop.ledger import DayState, Ledger
 from meteo_hadoop.locks import day_locks
@@ -51,7 +51,7 @@ class Aggregated:
 class Aggregator:
     """Computes days on an engine and publishes them, on one connection that holds their locks."""
 
-    def __init__(self, settings: Settings, connection: Connection, locks: Connection, engine: Engine) -> None:
+    def __init__(self, settings: Settings, connection: Connection, locks: Connection, engine: EngineName) -> None:
         self._settings = settings
         self._ledger = Ledger(connection)
         self._locks = locks
@@ -75,9 +75,14 @@ class Aggregator:
         if not due:
             return {}
         manifests = self._manifests(due)
-        inputs = [path for manifest in manifests.values() for path in self._days.inputs(manifest)]
+        sizes = {
+            self._days.path(day, name): sum(segment.bytes for segment in segments)
+            for day, manifest in manifests.items()
+            for name, segments in sorted(manifest.files.items())
+        }
+        engine = make_engine(self._engine, self._settings, sizes)
         reach("aggregate.before_compute")
-        result = self._engine.run(daily_job(self._settings.weather_timezone, set(due)), inputs)
+        result = engine.run(daily_job(self._settings.weather_timezone, set(due)), list(sizes))
         reach("aggregate.after_compute")
         outcome.bad_lines = result.bad_lines
         by_day = result.by_day()
@@ -93,9 +98,7 @@ class Aggregator:
             manifests = dict(zip(days, pool.map(self._days.read, days), strict=True))
         for day, manifest in manifests.items():
             if manifest is None:
-                raise MismatchError(
-                    f"{self._days.directory(day)} has lost its manifest; restore it from a backup, or delete the directory and export into a new HDFS_BASE_PATH."
-                )
+                raise MismatchError(f"{self._days.directory(day)} has lost its manifest; restore it from a backup.")
         return {day: manifest for day, manifest in manifests.items() if manifest is not None}
 
     def _publish(self, manifests: dict[date, Manifest], lines: dict[date, Lines]) -> None:
@@ -158,7 +161,7 @@ def parse_lines(content: bytes) -> Lines:
 
 def aggregate_once(
     settings: Settings,
-    engine: Engine,
+    engine: EngineName,
     day: date | None = None,
     *,
     all_days: bool = False,
@@ -176,7 +179,7 @@ def aggregate_once(
         ledger = Ledger(database)
         chosen = _choose(settings, ledger, day, all_days=all_days)
         if chosen:
-            tell(f"{numbered(len(chosen), 'day')} to look at, by the engine {engine.name}")
+            tell(f"{numbered(len(chosen), 'day')} to look at, by the engine {engine}")
         outcome = Aggregator(settings, database, locks, engine).run(chosen, changed_only=not all_days and day is None)
     finally:
         locks.close()

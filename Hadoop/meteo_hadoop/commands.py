@@ -80,12 +80,12 @@ def reconcile(
 
 
 def _cycle(name: str, cycle: Callable[[Settings], None], once: bool, every: str | None) -> None:
-    single = every is None or once
-    configure_logs(name, long_running=not single)
-    settings = load_settings()
-    if single:
-        cycle(settings)
+    if every is None or once:
+        configure_logs(name, long_running=False)
+        cycle(load_settings())
         return
+    configure_logs(name)
+    settings = load_settings()
     try:
         seconds = parse_duration(every)
     except ValueError as error:
@@ -112,11 +112,8 @@ def _export(settings: Settings) -> None:
 
 def _aggregate(settings: Settings, date: datetime | None, all_days: bool, engine: EngineName) -> None:
     from meteo_hadoop.aggregate import aggregate_once
-    from meteo_hadoop.engines import make_engine
 
-    outcome = aggregate_once(
-        settings, make_engine(engine, settings), date.date() if date else None, all_days=all_days, tell=out.print
-    )
+    outcome = aggregate_once(settings, engine, date.date() if date else None, all_days=all_days, tell=out.print)
     out.print(
         f"aggregated {numbered(len(outcome.days), 'day')} into {numbered(outcome.rows, 'row')},"
         f" {numbered(outcome.hbase_days, 'day')} into HBase,"

@@ -164,8 +164,10 @@ class AggregateTable:
         connection = self._open()
         if self._name.encode() not in connection.tables():
             try:
-                # One version: of a column only the newest generation means anything.
-                connection.create_table(self._name, {FAMILY: {"max_versions": 1}})
+                # One version: of a column only the newest generation means anything. Thrift's defaults have neither
+                # Bloom filter nor block cache, which a table read by single rows wants.
+                family = {"max_versions": 1, "bloom_filter_type": "ROW", "block_cache_enabled": True}
+                connection.create_table(self._name, {FAMILY: family})
             except TException:
                 # Another process may have made it meanwhile.
                 if self._name.encode() not in connection.tables():

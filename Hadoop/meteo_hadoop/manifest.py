@@ -85,7 +85,3 @@ class Days:
         """Replace the day's manifest as a whole."""
         text = msgspec.json.format(msgspec.json.encode(manifest), indent=1)
         self.filesystem.publish(self.path(manifest.day, NAME), [text + b"\n"])
-
-    def inputs(self, manifest: Manifest) -> list[str]:
-        """Return the paths of the day's files, in the order of their names."""
-        return [self.path(manifest.day, name) for name in sorted(manifest.files)]
