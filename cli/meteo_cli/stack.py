@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -34,15 +35,17 @@ class StackService:
         """Say whether its health check answers now."""
         if url := self.health.get("http"):
             try:
-                return requests.get(url, timeout=PROBE_SECONDS).ok
+                answer = requests.get(url, timeout=PROBE_SECONDS)
             except requests.RequestException:
                 return False
+            # The pages of some servers answer 200 long before the server works.
+            return answer.ok and re.search(self.health.get("match", ""), answer.text) is not None
         if port := self.health.get("tcp"):
             with socket.socket() as probe:
                 probe.settimeout(PROBE_SECONDS)
                 return probe.connect_ex(("127.0.0.1", int(port))) == 0
         if argv := self.health.get("argv"):
-            return subprocess.run(argv, capture_output=True, timeout=30, check=False).returncode == 0
+            return subprocess.run(list(map(str, argv)), capture_output=True, timeout=30, check=False).returncode == 0
         return False
 
 
