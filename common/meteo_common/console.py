@@ -8,11 +8,12 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
 from meteo_common.errors import MeteoError
 
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+out = Console(highlight=False, soft_wrap=True, emoji=False)
+err = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 
 
 def progress() -> Progress:
@@ -47,12 +48,8 @@ def run_command(command: Callable[[], Any]) -> None:
     try:
         command()
     except MeteoError as error:
-        err.print(f"[red]error[/red]: {_escape(str(error))}")
+        err.print(Text.assemble(("error", "red"), f": {error}"))
         raise SystemExit(error.exit_code) from None
     except KeyboardInterrupt:
         err.print("interrupted; nothing is half done, run it again to go on")
         raise SystemExit(130) from None
-
-
-def _escape(text: str) -> str:
-    return text.replace("[", r"\[")
