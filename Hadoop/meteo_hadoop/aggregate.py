@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -25,12 +26,15 @@ from meteo_hadoop.daily import daily_job
 from meteo_hadoop.engines import EngineName, make_engine
 from meteo_hadoop.hbase import AggregateTable, DayWrite
 from meteo_hadoop.ledger import DayState, Ledger
-from meteo_hadoop.locks import day_locks
+from meteo_hadoop.locks import day_locks, still_held
 from meteo_hadoop.manifest import AGGREGATES, Days, Manifest
 from meteo_hadoop.plans import Plans
 from meteo_hadoop.webhdfs import THREADS, FileSystem
 
 log = structlog.get_logger()
+
+DAYS_AT_ONCE = 500
+"""Each day is a session lock; PostgreSQL's table of locks holds about 4,000."""
 
 Lines = list[tuple[str, bytes]]
 """(station_id, aggregates line) of one day, sorted by station_id."""
@@ -46,10 +50,20 @@ class Aggregated:
     bad_lines: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
     hbase_trouble: str | None = None
+    without_manifest: list[date] = field(default_factory=list)
+
+    def add(self, other: Aggregated) -> None:
+        """Add what another group of days came to."""
+        self.days += other.days
+        self.rows += other.rows
+        self.hbase_days += other.hbase_days
+        self.bad_lines = dict(Counter(self.bad_lines) + Counter(other.bad_lines))
+        self.hbase_trouble = self.hbase_trouble or other.hbase_trouble
+        self.without_manifest += other.without_manifest
 
 
 class Aggregator:
-    """Computes days on an engine and publishes them, on one connection that holds their locks."""
+    """Computes days on an engine and publishes them; the connection `locks` holds the days' locks."""
 
     def __init__(self, settings: Settings, connection: Connection, locks: Connection, engine: EngineName) -> None:
         self._settings = settings
@@ -65,16 +79,18 @@ class Aggregator:
         with day_locks(self._locks, chosen):
             states = self._ledger.states(chosen)
             due = {day: state for day, state in states.items() if state.changed or not changed_only}
-            lines = self._compute(due, outcome)
+            manifests = self._manifests(due, outcome)
+            lines = self._compute({day: due[day] for day in manifests}, manifests, outcome)
             if self._settings.hbase_enabled:
                 self._give_to_hbase(lines, chosen, outcome)
-        outcome.days = sorted(due)
+        outcome.days = sorted(lines)
         return outcome
 
-    def _compute(self, due: dict[date, DayState], outcome: Aggregated) -> dict[date, Lines]:
+    def _compute(
+        self, due: dict[date, DayState], manifests: dict[date, Manifest], outcome: Aggregated
+    ) -> dict[date, Lines]:
         if not due:
             return {}
-        manifests = self._manifests(due)
         sizes = {
             self._days.path(day, name): sum(segment.bytes for segment in segments)
             for day, manifest in manifests.items()
@@ -88,20 +104,19 @@ class Aggregator:
         by_day = result.by_day()
         lines = {day: by_day.get(day.isoformat(), []) for day in due}
         outcome.rows = sum(map(len, lines.values()))
-        self._publish(manifests, lines)
-        self._ledger.published({day: state.files_version for day, state in due.items()})
+        generations = self._publish(manifests, lines)
+        self._ledger.published({day: state.files_version for day, state in due.items()}, generations)
         reach("aggregate.after_publish")
         return lines
 
-    def _manifests(self, days: Collection[date]) -> dict[date, Manifest]:
+    def _manifests(self, days: Collection[date], outcome: Aggregated) -> dict[date, Manifest]:
+        """Return the manifests; a day that has lost its own is left out, and told when the others are done."""
         with ThreadPoolExecutor(THREADS) as pool:
             manifests = dict(zip(days, pool.map(self._days.read, days), strict=True))
-        for day, manifest in manifests.items():
-            if manifest is None:
-                raise MismatchError(f"{self._days.directory(day)} has lost its manifest; restore it from a backup.")
+        outcome.without_manifest = [day for day, manifest in manifests.items() if manifest is None]
         return {day: manifest for day, manifest in manifests.items() if manifest is not None}
 
-    def _publish(self, manifests: dict[date, Manifest], lines: dict[date, Lines]) -> None:
+    def _publish(self, manifests: dict[date, Manifest], lines: dict[date, Lines]) -> dict[date, int]:
         generations = self._ledger.give_out(lines)
         reach("aggregate.after_generation")
 
@@ -111,12 +126,15 @@ class Aggregator:
             reach("aggregate.after_rename")
             manifest = manifests[day]
             manifest.generation = generations[day]
+            # Without the lock an export may have added a file, which this manifest does not know.
+            still_held(self._locks)
             self._days.write(manifest)
             reach("aggregate.after_manifest")
 
         with ThreadPoolExecutor(THREADS) as pool:
             for _ in pool.map(publish_day, lines):
                 pass
+        return generations
 
     def _give_to_hbase(self, lines: dict[date, Lines], chosen: Collection[date], outcome: Aggregated) -> None:
         owed = {day: state for day, state in self._ledger.states(chosen).items() if state.owed_to_hbase}
@@ -165,6 +183,7 @@ def aggregate_once(
     day: date | None = None,
     *,
     all_days: bool = False,
+    changed: bool = False,
     tell: Callable[[str], None] = lambda _: None,
 ) -> Aggregated:
     """Aggregate one day, all days, or (neither given) the changed ones, and give HBase what it is owed.
@@ -177,18 +196,25 @@ def aggregate_once(
     try:
         Plans(database, settings.weather_timezone).check_time_zone(keep=False)
         ledger = Ledger(database)
-        chosen = _choose(settings, ledger, day, all_days=all_days)
+        chosen = _choose(settings, ledger, day, all_days=all_days, changed=changed)
         if chosen:
             tell(f"{numbered(len(chosen), 'day')} to look at, by the engine {engine}")
-        outcome = Aggregator(settings, database, locks, engine).run(chosen, changed_only=not all_days and day is None)
+        outcome = Aggregated()
+        aggregator = Aggregator(settings, database, locks, engine)
+        for first in range(0, len(chosen), DAYS_AT_ONCE):
+            group = chosen[first : first + DAYS_AT_ONCE]
+            outcome.add(aggregator.run(group, changed_only=not all_days and day is None))
     finally:
         locks.close()
         database.close()
+    if outcome.without_manifest:
+        lost = ", ".join(f"dt={name}" for name in outcome.without_manifest[:5])
+        raise MismatchError(f"{lost} in {settings.hdfs_base_path} lost its manifest; restore it. Other days are done.")
     outcome.seconds = time.monotonic() - started
     return outcome
 
 
-def _choose(settings: Settings, ledger: Ledger, day: date | None, *, all_days: bool) -> list[date]:
+def _choose(settings: Settings, ledger: Ledger, day: date | None, *, all_days: bool, changed: bool) -> list[date]:
     states: dict[date, Any] = ledger.states()
     if day is not None:
         if day not in states:
@@ -197,7 +223,7 @@ def _choose(settings: Settings, ledger: Ledger, day: date | None, *, all_days: b
     if all_days:
         return list(states)
     due = [name for name, state in states.items() if state.changed or (settings.hbase_enabled and state.owed_to_hbase)]
-    if settings.mr_process_only_today:
+    if settings.mr_process_only_today and not changed:
         today = datetime.now(settings.zone).date()
         return [name for name in due if name == today]
     return due

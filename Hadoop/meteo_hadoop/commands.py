@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 import structlog
 import typer
@@ -20,6 +21,9 @@ from meteo_common.settings import Settings, load_settings
 from meteo_hadoop.engines import EngineName
 
 log = structlog.get_logger()
+
+CYCLE_LIMIT = 3600.0
+"""A cycle that takes longer than this hangs: a million rows take minutes."""
 
 Day = Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="One day, YYYY-MM-DD.")]
 Every = Annotated[str | None, typer.Option(help="Go on, a cycle each time this is over, such as 10m.")]
@@ -50,7 +54,9 @@ def aggregate(
     def run() -> None:
         if (date is not None) + changed + all_days > 1:
             raise UsageError("--date, --changed and --all exclude one another: give one of them.")
-        _cycle("aggregate", lambda settings: _aggregate(settings, date, all_days, engine), once, every)
+        _cycle(
+            "aggregate", lambda settings, tell: _aggregate(settings, tell, date, all_days, changed, engine), once, every
+        )
 
     run_command(run)
 
@@ -71,18 +77,30 @@ def reconcile(
             print(json.dumps(report.facts()))  # noqa: T201
         else:
             for line in report.lines():
-                out.print(line)
+                out.print(line, markup=False)
         if report.mismatches:
-            first = report.mismatches[0]
-            raise MismatchError(f"{len(report.mismatches)} mismatches; the first: {first}")
+            first, more = report.mismatches[0], len(report.mismatches) - 1
+            raise MismatchError(f"{first}{f', and {more} more' if more else ''}.")
 
     run_command(run)
 
 
-def _cycle(name: str, cycle: Callable[[Settings], None], once: bool, every: str | None) -> None:
+@dataclass(frozen=True)
+class _Done:
+    """What a cycle has done: for a service's log, and for a person."""
+
+    facts: dict[str, Any]
+    lines: list[str]
+
+
+_Tell = Callable[[str], None]
+
+
+def _cycle(name: str, cycle: Callable[[Settings, _Tell], _Done], once: bool, every: str | None) -> None:
     if every is None or once:
         configure_logs(name, long_running=False)
-        cycle(load_settings())
+        for line in cycle(load_settings(), out.print).lines:
+            out.print(line, markup=False)
         return
     configure_logs(name)
     settings = load_settings()
@@ -90,36 +108,46 @@ def _cycle(name: str, cycle: Callable[[Settings], None], once: bool, every: str 
         seconds = parse_duration(every)
     except ValueError as error:
         raise UsageError(f"--every {every}: {error}.") from None
-    service = Service(name, settings.meteo_metrics_port)
+    service = Service(name, settings.meteo_metrics_port, CYCLE_LIMIT)
     try:
-        run_every(service, seconds, lambda: cycle(settings))
+        run_every(service, seconds, lambda: log.info("cycle done", **cycle(settings, lambda _: None).facts))
     finally:
         service.close()
 
 
-def _export(settings: Settings) -> None:
+def _export(settings: Settings, _: _Tell) -> _Done:
     from meteo_hadoop.export import export_once
 
     with progress() as display:
         task = display.add_task("exporting days", total=None)
         exported = export_once(settings, lambda done, total: display.update(task, completed=done, total=total))
-    log.debug("exported", rows=exported.rows, bytes=exported.bytes, days=len(exported.days))
-    out.print(
-        f"exported {exported.rows} rows, {exported.bytes} bytes, into {numbered(len(exported.days), 'day')}"
-        f" in {exported.seconds:.1f} s"
+    days = len(exported.days)
+    line = f"exported {exported.rows} rows, {exported.bytes} bytes, into {numbered(days, 'day')}"
+    return _Done(
+        {"rows": exported.rows, "bytes": exported.bytes, "days": days, "seconds": round(exported.seconds, 3)},
+        [f"{line} in {exported.seconds:.1f} s"],
     )
 
 
-def _aggregate(settings: Settings, date: datetime | None, all_days: bool, engine: EngineName) -> None:
+def _aggregate(
+    settings: Settings, tell: _Tell, date: datetime | None, all_days: bool, changed: bool, engine: EngineName
+) -> _Done:
     from meteo_hadoop.aggregate import aggregate_once
 
-    outcome = aggregate_once(settings, engine, date.date() if date else None, all_days=all_days, tell=out.print)
-    out.print(
+    day = date.date() if date else None
+    outcome = aggregate_once(settings, engine, day, all_days=all_days, changed=changed, tell=tell)
+    lines = [
         f"aggregated {numbered(len(outcome.days), 'day')} into {numbered(outcome.rows, 'row')},"
-        f" {numbered(outcome.hbase_days, 'day')} into HBase,"
-        f" in {outcome.seconds:.1f} s"
-    )
-    for reason, count in outcome.bad_lines.items():
-        out.print(f"  {count} lines did not count: {reason}")
+        f" {numbered(outcome.hbase_days, 'day')} into HBase, in {outcome.seconds:.1f} s",
+        *(f"  {count} lines did not count: {reason}" for reason, count in outcome.bad_lines.items()),
+    ]
     if outcome.hbase_trouble:
-        out.print(f"  HBase is owed its days: {outcome.hbase_trouble}")
+        lines.append(f"  HBase is owed its days: {outcome.hbase_trouble}")
+    facts = {
+        "days": len(outcome.days),
+        "rows": outcome.rows,
+        "hbase_days": outcome.hbase_days,
+        "bad_lines": outcome.bad_lines,
+        "seconds": round(outcome.seconds, 3),
+    }
+    return _Done(facts, lines)

@@ -126,15 +126,6 @@ def reduce_day(partition: Key, records: Iterable[tuple[Key, Row]], *, zone: str)
     yield line_of(aggregates(day, station_id, winners, local_time(zone)))
 
 
-def _encode(row: Row) -> bytes:
-    """As a function of this module, which can be pickled by its name; msgspec's own cannot."""
-    return encode_row(row)
-
-
-def _decode(text: bytes) -> Row:
-    return decode_row(text)
-
-
 def _order(row: Row) -> tuple[datetime, int, int, int, int]:
     message = row.value
     return message.collected_at, message.normaliser_version, row.topic_generation, row.partition, row.msg_offset

@@ -10,20 +10,20 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, timedelta
 
 import psycopg2
 import structlog
 from psycopg2.extensions import connection as Connection  # noqa: N812
 
 from meteo_common.database import connect, open_database
-from meteo_common.days import day_bounds
 from meteo_common.errors import MismatchError, UnreachableError
 from meteo_common.failpoints import reach
 from meteo_common.settings import Settings
-from meteo_hadoop.locks import day_locks
+from meteo_hadoop.ledger import Ledger
+from meteo_hadoop.locks import day_locks, still_held
 from meteo_hadoop.manifest import Days, Manifest, Segment
 from meteo_hadoop.plans import PlannedFile, Plans, mark_published, open_files
 from meteo_hadoop.webhdfs import THREADS, FileSystem
@@ -60,7 +60,7 @@ class Exporter:
             || ', "value": ' || value::text || '}}'
         FROM weather WHERE topic_generation = {generation} AND partition = {partition}
             AND msg_offset >= {from_offset} AND msg_offset < {to_offset}
-            AND date_time >= '{first}' AND date_time < '{last}'
+            AND date_time >= '{first}' AND date_time < '{last}' AND (date_time AT TIME ZONE '{zone}')::date = '{day}'
         ORDER BY msg_offset)
         TO STDOUT WITH (FORMAT csv, QUOTE E'\\x01', DELIMITER E'\\x02')
     """
@@ -79,20 +79,29 @@ class Exporter:
             files = open_files(connection, day)
             if not files:
                 return Exported()
-            manifest = self._days.read(day) or Manifest(day, self._settings.weather_timezone)
+            manifest = self._manifest(connection, day)
             exported = Exported(days={day})
             for file in files:
+                refuse_overlap(manifest, file)
                 segment = self._write(connection, file)
                 manifest.files[file.name] = [segment]
                 manifest.cover(file.first_observed_at, file.last_observed_at)
                 exported.rows += segment.rows
                 exported.bytes += segment.bytes
             reach("export.before_manifest")
+            still_held(connection)
             self._days.write(manifest)
             reach("export.after_manifest")
             mark_published(connection, day, files)
         reach("export.after_day")
         return exported
+
+    def _manifest(self, connection: Connection, day: date) -> Manifest:
+        manifest = self._days.read(day)
+        if manifest is None and day in Ledger(connection).states([day]):
+            # A new one would drop what the day has already.
+            raise MismatchError(f"{self._days.directory(day)} has lost its manifest; restore it from a backup.")
+        return manifest or Manifest(day, self._settings.weather_timezone)
 
     def close(self) -> None:
         """Close the threads' connections."""
@@ -107,7 +116,9 @@ class Exporter:
         return connection
 
     def _write(self, connection: Connection, file: PlannedFile) -> Segment:
-        first, last = day_bounds(file.day, self._settings.zone)
+        # The bounds only tell PostgreSQL which months to read: in a few zones a clock once went back over midnight,
+        # and a day was not one interval.
+        first, last = file.day - timedelta(days=2), file.day + timedelta(days=3)
         statement = self.COPY.format(
             generation=file.topic_generation,
             partition=file.partition,
@@ -115,16 +126,13 @@ class Exporter:
             to_offset=file.to_offset,
             first=first.isoformat(),
             last=last.isoformat(),
+            zone=self._settings.weather_timezone,
+            day=file.day.isoformat(),
         )
         reach("export.before_write")
         path = self._days.path(file.day, file.name)
-        written = self._filesystem.publish(path, copied(connection, statement))
+        written = self._filesystem.publish(path, copied(connection, statement), file.rows)
         reach("export.after_rename")
-        if written.lines != file.rows:
-            raise MismatchError(
-                f"{path} has {written.lines} rows, the plan says {file.rows}: rows of the table `weather` were changed"
-                " by hand; restore them, and run the export again."
-            )
         return Segment(
             partition=file.partition,
             from_offset=file.from_offset,
@@ -152,14 +160,12 @@ def export_once(settings: Settings, report: Callable[[int, int], None] = lambda 
         filesystem.make_directory(settings.hdfs_base_path)
         plans.plan()
         days = plans.open_days()
+        broken: list[MismatchError] = []
         with ThreadPoolExecutor(THREADS, thread_name_prefix="export") as pool:
             futures = [pool.submit(exporter.export_day, day) for day in days]
             try:
                 for done, future in enumerate(as_completed(futures), start=1):
-                    exported = future.result()
-                    total.rows += exported.rows
-                    total.bytes += exported.bytes
-                    total.days |= exported.days
+                    _add(total, future, broken)
                     report(done, len(days))
             except BaseException:
                 pool.shutdown(wait=True, cancel_futures=True)
@@ -168,8 +174,40 @@ def export_once(settings: Settings, report: Callable[[int, int], None] = lambda 
     finally:
         exporter.close()
         database.close()
+    if broken:
+        more = f" ({len(broken) - 1} more days alike)" if len(broken) > 1 else ""
+        raise MismatchError(f"{broken[0]} All other days were exported.{more}")
     total.seconds = time.monotonic() - started
     return total
+
+
+def _add(total: Exported, future: Future[Exported], broken: list[MismatchError]) -> None:
+    """Add a day's outcome; a day that does not add up must not keep the others back."""
+    try:
+        exported = future.result()
+    except MismatchError as error:
+        broken.append(error)
+        return
+    total.rows += exported.rows
+    total.bytes += exported.bytes
+    total.days |= exported.days
+
+
+def refuse_overlap(manifest: Manifest, file: PlannedFile) -> None:
+    """Raise MismatchError when another file of the day has some of these records already."""
+    for name, segments in manifest.files.items():
+        for segment in segments:
+            same = (segment.topic_generation, segment.partition) == (file.topic_generation, file.partition)
+            if (
+                name != file.name
+                and same
+                and segment.from_offset < file.to_offset
+                and file.from_offset < segment.to_offset
+            ):
+                raise MismatchError(
+                    f"{file.name} of {file.day} overlaps {name}, which is there already: was the database restored to"
+                    " an earlier state than HDFS?"
+                )
 
 
 def copied(connection: Connection, statement: str) -> Iterator[bytes]:

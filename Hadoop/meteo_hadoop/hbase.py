@@ -22,7 +22,7 @@ from typing import Any, Self, TypeVar
 import happybase
 from thriftpy2.thrift import TException
 
-from meteo_common.errors import UnreachableError
+from meteo_common.errors import MismatchError, UnreachableError
 from meteo_common.failpoints import reach
 from meteo_common.settings import Settings
 
@@ -212,9 +212,13 @@ def texts(row: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _stored(key: bytes, found: Mapping[bytes, tuple[bytes, int]]) -> StoredRow:
-    station_id, _, day = key.decode().rpartition("#")
-    fields = {name.decode().partition(":")[2]: value.decode() for name, (value, _) in found.items()}
-    return StoredRow(station_id, date.fromisoformat(day), fields, max(timestamp for _, timestamp in found.values()))
+    try:
+        station_id, _, day_text = key.decode().rpartition("#")
+        day = date.fromisoformat(day_text)
+        fields = {name.decode().partition(":")[2]: value.decode() for name, (value, _) in found.items()}
+    except ValueError:
+        raise MismatchError(f"HBase has a row {key!r} that is none of ours; delete it.") from None
+    return StoredRow(station_id, day, fields, max(timestamp for _, timestamp in found.values()))
 
 
 def _brief(error: BaseException) -> str:

@@ -49,8 +49,9 @@ class Ledger:
         UPDATE days SET generation = greatest(generation + 1, %s) WHERE day = ANY(%s) RETURNING day, generation
     """
     PUBLISHED = """
-        UPDATE days SET published_generation = generation, aggregated_version = done.version, aggregated_at = now()
-        FROM unnest(%s::date[], %s::bigint[]) AS done (day, version) WHERE days.day = done.day
+        UPDATE days SET published_generation = done.generation, aggregated_version = done.version, aggregated_at = now()
+        FROM unnest(%s::date[], %s::bigint[], %s::bigint[]) AS done (day, version, generation)
+        WHERE days.day = done.day AND days.generation = done.generation
     """
     MAY_HOLD = """
         UPDATE days SET hbase_stations = ARRAY(SELECT DISTINCT unnest(hbase_stations || %s::text[])) WHERE day = %s
@@ -78,10 +79,14 @@ class Ledger:
             cursor.execute(self.GIVE_OUT, (time.time_ns() // 1_000_000, list(days)))
             return {day: int(generation) for day, generation in cursor.fetchall()}
 
-    def published(self, versions: dict[date, int]) -> None:
-        """Note that the aggregates of the files' versions lie in HDFS."""
+    def published(self, versions: Mapping[date, int], generations: Mapping[date, int]) -> None:
+        """Note that the aggregates of the files' versions lie in HDFS, as these generations.
+
+        A day for which another generation was given out meanwhile stays changed.
+        """
+        days = list(generations)
         with transaction(self._connection) as cursor:
-            cursor.execute(self.PUBLISHED, (list(versions), list(versions.values())))
+            cursor.execute(self.PUBLISHED, (days, [versions[day] for day in days], [generations[day] for day in days]))
 
     def may_hold(self, stations: Mapping[date, Sequence[str]]) -> None:
         """Note, before HBase is written, which rows it may hold from now on."""

@@ -18,6 +18,12 @@ log = structlog.get_logger()
 _CLASS = 0x64617973
 
 
+def still_held(connection: Connection) -> None:
+    """Raise UnreachableError when the session that holds the locks is gone, and with it the locks."""
+    with transaction(connection) as cursor:
+        cursor.execute("SELECT 1")
+
+
 @contextmanager
 def day_locks(connection: Connection, days: Iterable[date]) -> Iterator[None]:
     """Hold the locks of these days; taken in the order of the days, so that no two holders wait for each other.
@@ -43,5 +49,5 @@ def _lock(connection: Connection, day: date) -> None:
         cursor.execute("SELECT pg_try_advisory_lock(%s, %s)", (_CLASS, day.toordinal()))
         if (cursor.fetchone() or (False,))[0]:
             return
-        log.info("waiting for another command that works on the day", day=day.isoformat())
+        log.warning("waiting for another command that works on the day", day=day.isoformat())
         cursor.execute("SELECT pg_advisory_lock(%s, %s)", (_CLASS, day.toordinal()))

@@ -64,9 +64,15 @@ class Days:
         return f"{self.directory(day)}/{name}"
 
     def listed(self) -> list[date]:
-        """Return the days that have a directory."""
+        """Return the days that have a directory; raises MismatchError for a directory dt= of none."""
         names = [entry.name for entry in self.filesystem.list(self.base_path) if entry.is_directory]
-        return [date.fromisoformat(name.removeprefix("dt=")) for name in names if name.startswith("dt=")]
+        return [self._day(name) for name in names if name.startswith("dt=")]
+
+    def _day(self, name: str) -> date:
+        try:
+            return date.fromisoformat(name.removeprefix("dt="))
+        except ValueError:
+            raise MismatchError(f"HDFS: {self.base_path}/{name} is not a day's directory; delete it.") from None
 
     def read(self, day: date) -> Manifest | None:
         """Return the day's manifest, None when it has none yet.

@@ -26,7 +26,7 @@ from meteo_hadoop.hbase import AggregateTable, texts
 from meteo_hadoop.ledger import DayState, Ledger
 from meteo_hadoop.locks import day_locks
 from meteo_hadoop.manifest import AGGREGATES, Days, Manifest, Segment
-from meteo_hadoop.plans import Plans
+from meteo_hadoop.plans import PlannedFile, Plans, open_files
 from meteo_hadoop.source import FileVanishedError
 from meteo_hadoop.webhdfs import THREADS, FileSystem
 
@@ -142,7 +142,6 @@ class _Books:
             count(*) FILTER (WHERE next_offset IS NULL OR msg_offset >= next_offset)
         FROM weather LEFT JOIN export_positions USING (topic_generation, partition) GROUP BY day
     """
-    OPEN = "SELECT day, sum(rows) FROM export_plan_days WHERE published_at IS NULL GROUP BY day"
 
     def __init__(self, connection: Connection, time_zone: str) -> None:
         connection.set_isolation_level(ISOLATION_LEVEL_REPEATABLE_READ)
@@ -153,8 +152,9 @@ class _Books:
             self.exported: dict[PartitionKey, int] = {(row[0], row[1]): row[2] for row in cursor.fetchall()}
             cursor.execute(self.ROWS, (time_zone,))
             self.rows = {day: (int(below), int(above)) for day, below, above in cursor.fetchall()}
-            cursor.execute(self.OPEN)
-            self.open = {day: int(rows) for day, rows in cursor.fetchall()}
+
+
+_BROKEN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class _Key(msgspec.Struct):
@@ -186,9 +186,11 @@ class _DayCheck:
             count.pending.append(f"{above} rows to export")
         manifest = self.days.read(day) or Manifest(day, self._settings.weather_timezone)
         state = Ledger(connection).states([day]).get(day)
-        self._check_rows(count, manifest, deep=deep)
-        if state is None or state.changed:
-            if manifest.files:
+        # Read under the lock: what an export that died still owes is known only now.
+        owed = open_files(connection, day)
+        self._check_rows(count, manifest, owed, deep=deep)
+        if state is None or state.changed or owed:
+            if manifest.files or owed:
                 count.pending.append("to be aggregated")
         else:
             aggregates = self._check_aggregates(count, manifest, state)
@@ -196,7 +198,7 @@ class _DayCheck:
                 self._check_hbase(count, state, aggregates)
         return count
 
-    def _check_rows(self, count: DayCount, manifest: Manifest, *, deep: bool) -> None:
+    def _check_rows(self, count: DayCount, manifest: Manifest, owed: list[PlannedFile], *, deep: bool) -> None:
         observations: set[tuple[str, datetime]] = set()
         rows_at_cut = 0
         for name, segments in sorted(manifest.files.items()):
@@ -207,20 +209,25 @@ class _DayCheck:
                 continue
             lines = content.splitlines()
             count.rows_in_hdfs += len(lines)
-            for line in lines:
-                key = self._decoder.decode(line).value
+            for number, line in enumerate(lines, start=1):
+                try:
+                    key = self._decoder.decode(line).value
+                except _BROKEN:
+                    count.mismatches.append(f"HDFS: line {number} of {name} is not a row")
+                    continue
                 observations.add((key.station_id, key.observed_at))
             rows_at_cut += sum(segment.rows for segment in segments if self._at_cut(segment))
             if deep:
                 self._check_digests(count, name, segments, content)
         count.rows_in_manifest = manifest.rows
         count.observations_in_hdfs = len(observations)
-        open_rows = self._books.open.get(count.day, 0)
-        if open_rows:
-            count.pending.append(f"{open_rows} rows planned, not yet in HDFS")
-        if not rows_at_cut <= count.rows_in_postgresql <= rows_at_cut + open_rows:
+        missing = [file for file in owed if file.name not in manifest.files]
+        if missing:
+            count.pending.append(f"{sum(file.rows for file in missing)} rows planned, not yet in HDFS")
+        owed_at_cut = sum(file.rows for file in missing if self._at_cut(file))
+        if count.rows_in_postgresql != rows_at_cut + owed_at_cut:
             count.mismatches.append(
-                f"PostgreSQL has {count.rows_in_postgresql} exported rows, the manifest {rows_at_cut}"
+                f"PostgreSQL has {count.rows_in_postgresql - owed_at_cut} exported rows, the manifest {rows_at_cut}"
             )
         if count.rows_in_hdfs != count.rows_in_manifest:
             count.mismatches.append(f"the manifest has {count.rows_in_manifest} rows, its files {count.rows_in_hdfs}")
@@ -228,9 +235,9 @@ class _DayCheck:
         for name in sorted(listed - manifest.files.keys()):
             if name.startswith("weather_"):
                 text = f"HDFS: {name} is in the directory and not in the manifest"
-                (count.pending if open_rows else count.mismatches).append(text)
+                (count.pending if missing else count.mismatches).append(text)
 
-    def _at_cut(self, segment: Segment) -> bool:
+    def _at_cut(self, segment: Segment | PlannedFile) -> bool:
         return segment.to_offset <= self._books.exported.get((segment.topic_generation, segment.partition), 0)
 
     def _check_digests(self, count: DayCount, name: str, segments: list[Segment], content: bytes) -> None:
@@ -243,14 +250,19 @@ class _DayCheck:
                     f"HDFS: {name} differs from its sha256 at offsets {segment.from_offset}-{segment.to_offset}"
                 )
 
-    def _check_aggregates(self, count: DayCount, manifest: Manifest, state: DayState) -> list[dict[str, Any]]:
+    def _check_aggregates(self, count: DayCount, manifest: Manifest, state: DayState) -> dict[str, dict[str, str]]:
         try:
             content = self._filesystem.read(self.days.path(count.day, AGGREGATES))
         except FileVanishedError:
             count.mismatches.append(f"HDFS: {AGGREGATES} is gone")
-            return []
-        aggregates: list[dict[str, Any]] = [msgspec.json.decode(line) for line in content.splitlines()]
-        count.observations_aggregated = sum(row["observations"] for row in aggregates)
+            return {}
+        try:
+            aggregates = [msgspec.json.decode(line, type=dict[str, Any]) for line in content.splitlines()]
+            count.observations_aggregated = sum(int(row["observations"]) for row in aggregates)
+            texts_of = {str(row["station_id"]): texts(row) for row in aggregates}
+        except (*_BROKEN, KeyError, TypeError, ValueError):
+            count.mismatches.append(f"HDFS: {AGGREGATES} has a line that is none of ours")
+            return {}
         if count.observations_aggregated != count.observations_in_hdfs:
             count.mismatches.append(
                 f"the files have {count.observations_in_hdfs} observations, the aggregates"
@@ -260,13 +272,12 @@ class _DayCheck:
             count.mismatches.append(
                 f"the manifest has generation {manifest.generation}, PostgreSQL {state.published_generation}"
             )
-        return aggregates
+        return texts_of
 
-    def _check_hbase(self, count: DayCount, state: DayState, aggregates: list[dict[str, Any]]) -> None:
+    def _check_hbase(self, count: DayCount, state: DayState, expected: dict[str, dict[str, str]]) -> None:
         if state.owed_to_hbase:
             count.pending.append("HBase is owed the aggregates")
             return
-        expected = {row["station_id"]: texts(row) for row in aggregates}
         found = (self._hbase or {}).get(count.day, {})
         if found == expected:
             return

@@ -73,7 +73,7 @@ class Row:
 
 def decode_row(line: bytes) -> Row:
     """Return the row of a line; raises one of `ROW_ERRORS`."""
-    item = _object(json.loads(line.decode(), parse_constant=_refuse))
+    item = _object(json.loads(line.decode(), parse_constant=_refuse, parse_int=_integer))
     return Row(
         _text(item["date_time"]),
         _whole(item["partition"]),
@@ -81,6 +81,11 @@ def decode_row(line: bytes) -> Row:
         _message(_object(item["value"])),
         _whole(item.get("topic_generation", 1)),
     )
+
+
+def _integer(text: str) -> int | float:
+    """Return the number; beyond Python's limit of 4,300 digits, which JSONB does not have, as the float nearest."""
+    return int(text) if len(text) <= 4300 else float(text)
 
 
 def encode_row(row: Row) -> bytes:

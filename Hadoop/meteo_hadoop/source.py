@@ -58,7 +58,7 @@ class Source:
             except requests.RequestException as error:
                 if received or attempt == _ATTEMPTS:
                     raise UnreachableError(
-                        f"HDFS at {self.hdfs_url} broke off reading {path} ({type(error).__name__})."
+                        f"HDFS at {self.hdfs_url} (HDFS_URL) broke off reading {path} ({type(error).__name__})."
                     ) from None
         if length is not None and received != int(length):
             raise UnreachableError(f"HDFS sent {received} of {length} bytes of {path}; try again.")

@@ -88,8 +88,8 @@ class FileSystem:
         with self._translated(path):
             self._client.delete(path)
 
-    def publish(self, path: str, chunks: Iterable[bytes]) -> Written:
-        """Write the chunks under a temporary name, check the length, and rename onto `path`.
+    def publish(self, path: str, chunks: Iterable[bytes], lines: int | None = None) -> Written:
+        """Write the chunks under a temporary name, check length and, if given, lines, and rename onto `path`.
 
         Whoever publishes into a day holds the day's lock, so that the temporary name is ours alone: what lies there
         is a dead writer's and is overwritten.
@@ -102,6 +102,8 @@ class FileSystem:
         length = self.length(temporary)
         if length != written.bytes:
             raise TransientError(f"HDFS holds {length} of the {written.bytes} bytes written to {temporary}.")
+        if lines is not None and written.lines != lines:
+            raise MismatchError(f"{written.lines} rows were to go into {path}, the plan says {lines}.")
         reach("export.after_write")
         self._rename(temporary, path, written)
         return written
@@ -144,7 +146,7 @@ class FileSystem:
         if "could only be written to 0" in text:
             return TransientError(f"HDFS has no DataNode with room for {path}: none is up, or its disk is full.")
         if error.exception in {"DSQuotaExceededException", "NSQuotaExceededException"}:
-            return TerminalError(f"HDFS quota: {text}.")
+            return TransientError(f"HDFS has no room for {path} within its quota ({text}); raise the quota.")
         return TransientError(f"HDFS failed at {path}: {text}.")
 
 

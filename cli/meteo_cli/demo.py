@@ -12,7 +12,7 @@ import typer
 
 from meteo_cli import operate, stack
 from meteo_common.console import out, print_columns, run_command
-from meteo_common.errors import TerminalError, UnreachableError
+from meteo_common.errors import TerminalError, UnreachableError, UsageError
 from meteo_common.settings import load_settings
 from meteo_hadoop.freshness import read_freshness
 from meteo_hadoop.newest import newest_aggregates
@@ -81,19 +81,20 @@ def _demo() -> None:
 def _produce() -> None:
     """Live weather where its API answers, else the recorded year; says which."""
     try:
-        _run(LIVE, quiet=True)
+        _run(LIVE)
     except UnreachableError:
-        out.print("Open-Meteo cannot be reached from here: the recorded weather is replayed instead.")
+        out.print("The recorded weather is replayed instead.")
         _run(RECORDED)
 
 
-def _run(stage: Stage, *, quiet: bool = False) -> None:
-    """Run a stage's command; `quiet` keeps its error to itself, for a stage that has a substitute."""
+def _run(stage: Stage) -> None:
+    """Run a stage's command; raises what its exit code says."""
     _headline(stage.title)
     out.print(f"[dim]$ ./meteo {' '.join(stage.arguments)}[/dim]")
     started = time.monotonic()
-    errors = subprocess.DEVNULL if quiet else None
-    code = subprocess.run([sys.argv[0], *stage.arguments], stderr=errors, check=False).returncode
+    code = subprocess.run([sys.argv[0], *stage.arguments], check=False).returncode
+    if code == UsageError.exit_code:
+        raise UsageError(f"'{stage.title}' was refused; the line above says what to set right.")
     if code == UnreachableError.exit_code:
         raise UnreachableError(f"'{stage.title}' found its server or API away; see the line above.")
     if code != 0:

@@ -9,6 +9,7 @@ import shutil
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,10 @@ class StackService:
                 probe.settimeout(PROBE_SECONDS)
                 return probe.connect_ex(("127.0.0.1", int(port))) == 0
         if argv := self.health.get("argv"):
-            return subprocess.run(list(map(str, argv)), capture_output=True, timeout=30, check=False).returncode == 0
+            with suppress(OSError, subprocess.TimeoutExpired):
+                return (
+                    subprocess.run(list(map(str, argv)), capture_output=True, timeout=30, check=False).returncode == 0
+                )
         return False
 
 
@@ -107,6 +111,8 @@ def supervisorctl(*arguments: str) -> str:
     answer = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     if "no such file" in answer.stdout or "refused" in answer.stdout:
         raise UnreachableError(f"The stack '{stack_name()}' is not running; put it up with ./meteo up.")
+    if "ERROR" in answer.stdout:
+        raise TerminalError(f"supervisor: {' '.join(answer.stdout.split())}; ./meteo logs NAME tells more.")
     return answer.stdout
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import resources
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import psycopg2
 import psycopg2.extensions
+from psycopg2.extensions import parse_dsn
 
 from meteo_common.errors import TerminalError, UnreachableError, UsageError
 from meteo_common.settings import Settings
@@ -39,14 +39,17 @@ def connect(settings: Settings, service: str) -> Connection:
             keepalives_count=3,
             tcp_user_timeout=25000,
         )
-    except psycopg2.ProgrammingError as error:
-        raise UsageError(f"DATABASE_URL is not a libpq URL: {_first_line(error)}.") from None
+    except psycopg2.ProgrammingError:
+        # libpq's own words would quote the URL, and the password in it.
+        raise UsageError(
+            "DATABASE_URL is not a libpq URL such as postgresql://USER:PASSWORD@HOST:PORT/DATABASE."
+        ) from None
     except psycopg2.OperationalError as error:
         text = _first_line(error)
         if any(sign in text for sign in ("authentication failed", "no password supplied", "does not exist")):
             raise UsageError(f"PostgreSQL refuses DATABASE_URL: {text}; check user, password and database.") from None
         raise UnreachableError(
-            f"PostgreSQL at {_where(url)} cannot be reached ({text}); is the stack up? (./meteo up)"
+            f"PostgreSQL at {_where(url)} (DATABASE_URL) cannot be reached ({text}); is the stack up? (./meteo up)"
         ) from None
 
 
@@ -60,6 +63,10 @@ def transaction(connection: Connection) -> Iterator[psycopg2.extensions.cursor]:
         if (getattr(error, "pgcode", None) or "").startswith("54"):  # a limit of the server's: the data's fault
             raise
         raise UnreachableError(f"PostgreSQL broke off: {_first_line(error)}.") from error
+    except psycopg2.ProgrammingError as error:
+        raise TerminalError(
+            f"PostgreSQL refuses: {_first_line(error)}; check the rights of DATABASE_URL's user."
+        ) from error
 
 
 def migrate(connection: Connection) -> list[str]:
@@ -111,4 +118,5 @@ def _first_line(error: Exception) -> str:
 
 
 def _where(url: str) -> str:
-    return re.sub(r"^[a-z]+://(?:[^@/]*@)?([^/?]*).*", r"\1", url)
+    parts = parse_dsn(url)
+    return f"{parts.get('host', 'the local socket')}:{parts.get('port', 5432)}"

@@ -26,8 +26,9 @@ class Service:
     `stopping` is set by SIGTERM or SIGINT; `beat` says that the loop comes round.
     """
 
-    def __init__(self, name: str, metrics_port: int | None) -> None:
+    def __init__(self, name: str, metrics_port: int | None, stale_after: float = STALE_AFTER) -> None:
         self.name = name
+        self._stale_after = stale_after
         self.stopping = threading.Event()
         self._last_beat = time.monotonic()
         self._trouble: str | None = None
@@ -65,7 +66,7 @@ class Service:
                     self._answer(200, CONTENT_TYPE_LATEST, generate_latest())
                 elif self.path == "/healthz":
                     age = time.monotonic() - service._last_beat
-                    healthy = age < STALE_AFTER
+                    healthy = age < service._stale_after
                     body = {"service": service.name, "healthy": healthy, "waiting_for": service._trouble}
                     self._answer(200 if healthy else 503, "application/json", json.dumps(body).encode())
                 else:

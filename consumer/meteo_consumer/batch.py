@@ -16,7 +16,7 @@ from psycopg2.extensions import cursor as Cursor  # noqa: N812
 from psycopg2.extras import execute_values
 
 from meteo_common.database import transaction
-from meteo_common.errors import RefusedError
+from meteo_common.errors import RefusedError, TerminalError
 from meteo_common.failpoints import reach
 from meteo_common.message import decode
 from meteo_consumer.months import Months
@@ -86,6 +86,11 @@ class BatchWriter:
         except _BAD_DATA:
             self._bury_what_jsonb_refuses(batch)
             self._write(batch)
+        except psycopg2.IntegrityError as error:
+            raise TerminalError(
+                f"PostgreSQL already holds a record that the position says is not taken ({str(error).splitlines()[0]}):"
+                " was the database restored without its positions?"
+            ) from None
 
     def _write(self, batch: Batch) -> None:
         self._months.ensure(instant for instant, _ in batch.rows)
@@ -120,7 +125,7 @@ class BatchWriter:
                 letter.record.key,
                 _headers(letter.record.headers),
                 letter.record.value,
-                letter.reason,
+                _text(letter.reason),
             )
             for letter in batch.dead_letters
         ]
@@ -154,9 +159,10 @@ def _escape(value: bytes) -> bytes:
 
 def _headers(headers: Sequence[tuple[str, bytes | None]]) -> str:
     """Return headers as a JSON array of [key, text], bytes that are not UTF-8 as replacement characters."""
-    return msgspec.json.encode(
-        [
-            [key, None if value is None else value.decode("utf-8", "replace").replace("\x00", "\ufffd")]
-            for key, value in headers
-        ]
-    ).decode()
+    pairs = [[_text(key), None if value is None else _text(value.decode("utf-8", "replace"))] for key, value in headers]
+    return msgspec.json.encode(pairs).decode()
+
+
+def _text(text: str) -> str:
+    """Return text that PostgreSQL can hold: it has no NUL."""
+    return text.replace("\x00", "\ufffd")

@@ -11,7 +11,6 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 
-import psycopg2
 import structlog
 from kafka import ConsumerRebalanceListener, KafkaConsumer, OffsetAndMetadata, TopicPartition
 from kafka.errors import KafkaError
@@ -19,7 +18,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from psycopg2.extensions import connection as Connection  # noqa: N812
 
 from meteo_common.database import open_database
-from meteo_common.errors import TerminalError, TransientError, UnreachableError
+from meteo_common.errors import TransientError, UnreachableError
 from meteo_common.service import Service
 from meteo_common.settings import Settings
 from meteo_consumer.batch import BatchWriter, sort_records
@@ -30,12 +29,22 @@ log = structlog.get_logger()
 
 GROUP = "meteo-consumer"
 POLL_MS = 500
+SETTLED_SECONDS = 60.0
+"""A connection that held this long makes the next pause short again."""
 RECONNECT_SECONDS = (1.0, 2.0, 5.0, 10.0)
 """Pauses between attempts to get a server back; the last one repeats."""
+QUIET_SECONDS = 10.0
+"""Without a record for this long the broker is asked whether it is there: the client itself waits silently."""
+SAME_TOPIC_SECONDS = 5.0
+"""The topic's id is asked for again this often, and whenever a partition begins at 0; asking costs 30 ms."""
 
 RECORDS = Counter("meteo_consumer_records", "Records taken, by what became of them", ["outcome"])
 BATCHES = Histogram("meteo_consumer_batch_seconds", "Time to write a batch with its position")
 LAG = Gauge("meteo_consumer_lag_records", "Records behind the end of the log, at the last poll", ["partition"])
+
+
+class TopicChangedError(TransientError):
+    """The topic is not the one that was looked up: connect again."""
 
 
 @dataclass
@@ -60,22 +69,42 @@ class Consumption:
         self._writer = BatchWriter(database, self._positions)
         self.at: dict[int, int] = {}
         """The next offset of each partition held."""
+        self._asked_at = self._took_at = time.monotonic()
 
     def take_over(self, partitions: Iterable[int]) -> None:
         """Go on from the positions of these partitions."""
         starts, ends = log_bounds(self._consumer, self._topic)
         for partition in partitions:
+            if partition not in starts:
+                raise TopicChangedError(f"The topic {self._topic.name} has got a partition {partition}; run it again.")
             self.at[partition] = self._positions.position(partition, starts[partition], ends[partition])
             self._consumer.seek(TopicPartition(self._topic.name, partition), self.at[partition])
 
     def poll(self, taken: Taken) -> None:
         """Take what one poll brings, partition by partition, each in a transaction."""
         polled = self._consumer.poll(timeout_ms=POLL_MS)
+        now = time.monotonic()
+        if polled:
+            self._took_at = now
+            if now - self._asked_at > SAME_TOPIC_SECONDS or any(found[0].offset == 0 for found in polled.values()):
+                self._ask_topic()
+        elif now - self._took_at > QUIET_SECONDS:
+            self._took_at = now
+            self._ask_topic()
         for partition, records in polled.items():
             if partition.partition in self.at:
                 self._take(partition, records, taken)
         for number in self.at.keys() - {partition.partition for partition in polled}:
             self._skip_control_records(TopicPartition(self._topic.name, number))
+
+    def _ask_topic(self) -> None:
+        """Raise when the broker is away, or when the topic was deleted and made again under our feet.
+
+        The client fetches by name: it would take the new topic's records for those of the old one.
+        """
+        self._asked_at = time.monotonic()
+        if describe_topic(self._settings).topic_id != self._topic.topic_id:
+            raise TopicChangedError(f"The topic {self._topic.name} was made again; run it again to take the new one.")
 
     def _take(self, partition: TopicPartition, records: list, taken: Taken) -> None:  # type: ignore[type-arg]
         before, after = self.at[partition.partition], records[-1].offset + 1
@@ -174,20 +203,16 @@ def consume_forever(settings: Settings, service: Service) -> None:
     taken = Taken()
     failures = 0
     while not service.stopping.is_set():
+        started = time.monotonic()
         try:
             _consume_while_connected(settings, service, taken)
         except (TransientError, KafkaError) as error:
             log.warning("a server is away, waiting for it", error=str(error) or repr(error))
             service.beat(trouble=str(error) or repr(error))
+            if time.monotonic() - started > SETTLED_SECONDS:
+                failures = 0
             service.wait(RECONNECT_SECONDS[min(failures, len(RECONNECT_SECONDS) - 1)])
             failures += 1
-        except psycopg2.IntegrityError as error:
-            raise TerminalError(
-                f"PostgreSQL already holds a record that the position says is not taken ({error}):"
-                " was the database restored without its positions?"
-            ) from None
-        else:
-            failures = 0
     log.info("stopped", rows=taken.rows, dead_letters=taken.dead_letters)
 
 

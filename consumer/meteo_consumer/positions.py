@@ -38,7 +38,12 @@ class Positions:
 
     KNOWN = "SELECT generation FROM topics WHERE topic_id = %s"
     OTHERS = "SELECT count(*) FROM topics WHERE name = %s"
-    REGISTER = "INSERT INTO topics (topic_id, name) VALUES (%s, %s) ON CONFLICT DO NOTHING"
+    # One registration at a time; an identity column would lose a number to each consumer that dies in between.
+    LOCK = "LOCK TABLE topics IN SHARE ROW EXCLUSIVE MODE"
+    REGISTER = """
+        INSERT INTO topics (generation, topic_id, name)
+        SELECT coalesce(max(generation), 0) + 1, %s, %s FROM topics ON CONFLICT DO NOTHING
+    """
     CREATE = """
         INSERT INTO positions (topic_id, partition, first_offset, next_offset) VALUES (%(id)s, %(partition)s,
         %(start)s, %(start)s) ON CONFLICT DO NOTHING
@@ -101,6 +106,7 @@ class Positions:
             cursor.execute(self.KNOWN, (identity,))
             row = cursor.fetchone()
             if row is None:
+                cursor.execute(self.LOCK)
                 cursor.execute(self.OTHERS, (topic.name,))
                 (others,) = cursor.fetchone() or (0,)
                 if others:

@@ -71,6 +71,8 @@ def open_consumer(settings: Settings, group: str | None, instance: str | None = 
             auto_offset_reset="none",
             isolation_level="read_committed",
             bootstrap_timeout_ms=CONNECT_MS,
+            # A consumer that died gives its partitions back after this, not after 45 s; heartbeats have a thread.
+            session_timeout_ms=10_000,
             # A full COPY batch (10,000 records of about 1.2 KB) should come in one poll.
             max_poll_records=10_000,
             max_partition_fetch_bytes=8 << 20,

@@ -87,6 +87,9 @@ class Delivery:
             raise self._unreachable(f" for the topic '{self._topic}' ({type(error).__name__})") from None
         if not known:
             producer.close(timeout=0)
+            if self._keep:
+                # A broker that starts slowly says no more than this; what waits here must not be given up for it.
+                raise self._unreachable(f": it does not know the topic '{self._topic}' yet")
             raise self._no_topic()
         self._producer = producer
 

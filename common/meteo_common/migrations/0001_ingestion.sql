@@ -1,7 +1,7 @@
 -- What Kafka's records become.
 
 CREATE TABLE topics (
-    generation    INT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    generation    INT PRIMARY KEY,
     topic_id      UUID NOT NULL UNIQUE,
     name          TEXT NOT NULL,
     first_seen_at TIMESTAMPTZ NOT NULL DEFAULT now()
