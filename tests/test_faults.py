@@ -21,7 +21,7 @@ from meteo_common.failpoints import FAILPOINTS
 SLICE = ("2013-03-30", "2013-04-01")
 """Around the night in which Paris loses an hour."""
 LONGER = ("2013-03-27", "2013-04-04")
-MANY_DAYS = ("2013-01-01", "2013-09-30")
+MANY_DAYS = ("2013-01-01", "2013-07-15")
 """With 3 partitions so many files that the aggregation starts processes."""
 
 COMMANDS = {
