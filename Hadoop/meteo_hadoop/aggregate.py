@@ -6,6 +6,7 @@ Dying anywhere leaves a day that counts as changed, or one that is owed to HBase
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Collection
@@ -69,6 +70,8 @@ class Aggregator:
         self._settings = settings
         self._ledger = Ledger(connection)
         self._locks = locks
+        # One connection runs one transaction at a time, and the days are published by several threads.
+        self._asking = threading.Lock()
         self._engine = engine
         self._filesystem = FileSystem(settings)
         self._days = Days(self._filesystem, settings.hdfs_base_path)
@@ -127,7 +130,8 @@ class Aggregator:
             manifest = manifests[day]
             manifest.generation = generations[day]
             # Without the lock an export may have added a file, which this manifest does not know.
-            still_held(self._locks)
+            with self._asking:
+                still_held(self._locks)
             self._days.write(manifest)
             reach("aggregate.after_manifest")
 

@@ -131,6 +131,8 @@ def _playbook(name: str, variables: dict[str, Any], failure: str) -> None:
     environment = {
         **os.environ,
         "ANSIBLE_CONFIG": str(ansible / "ansible.cfg"),
+        # Ansible refuses a locale that the machine does not have, such as one that ssh brought along.
+        "LC_ALL": "C.UTF-8",
         "METEO_HOME": str(meteo_home()),
         "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}",
     }

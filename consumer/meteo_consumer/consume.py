@@ -23,7 +23,7 @@ from meteo_common.service import Service
 from meteo_common.settings import Settings
 from meteo_consumer.batch import BatchWriter, sort_records
 from meteo_consumer.positions import FencedError, Positions
-from meteo_consumer.topic import TopicInfo, describe_topic, log_bounds, open_consumer
+from meteo_consumer.topic import SERVICE_CONNECT_MS, TopicInfo, describe_topic, log_bounds, open_consumer
 
 log = structlog.get_logger()
 
@@ -217,8 +217,8 @@ def consume_forever(settings: Settings, service: Service) -> None:
 
 
 def _consume_while_connected(settings: Settings, service: Service, taken: Taken) -> None:
-    topic = describe_topic(settings)
-    consumer = open_consumer(settings, group=GROUP)
+    topic = describe_topic(settings, SERVICE_CONNECT_MS)
+    consumer = open_consumer(settings, GROUP, SERVICE_CONNECT_MS)
     try:
         listener = _Assigned(consumer)
         consumer.subscribe([topic.name], listener=listener)

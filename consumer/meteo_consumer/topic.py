@@ -13,7 +13,9 @@ from meteo_common.errors import UnreachableError, UsageError
 from meteo_common.settings import Settings
 
 CONNECT_MS = 10_000
-"""One-shot commands give up on an absent broker after this long; services try again."""
+"""One-shot commands give up on an absent broker after this long."""
+SERVICE_CONNECT_MS = 4_000
+"""Services try again, and must stop within 10 s even amid an attempt."""
 
 
 @dataclass(frozen=True)
@@ -25,8 +27,8 @@ class TopicInfo:
     partitions: tuple[int, ...]
 
 
-def describe_topic(settings: Settings) -> TopicInfo:
-    """Return what the broker says of TOPIC_NAME.
+def describe_topic(settings: Settings, patience_ms: int = CONNECT_MS) -> TopicInfo:
+    """Return what the broker says of TOPIC_NAME, looking for one for `patience_ms`.
 
     Raises UnreachableError when no broker answers, UsageError when it has no such topic.
     """
@@ -34,8 +36,8 @@ def describe_topic(settings: Settings) -> TopicInfo:
         admin = KafkaAdminClient(
             bootstrap_servers=settings.bootstrap_servers.split(","),
             client_id="meteo",
-            bootstrap_timeout_ms=CONNECT_MS,
-            request_timeout_ms=CONNECT_MS,
+            bootstrap_timeout_ms=patience_ms,
+            request_timeout_ms=patience_ms,
         )
     except KafkaError as error:
         raise unreachable(settings, error) from None
@@ -55,7 +57,7 @@ def describe_topic(settings: Settings) -> TopicInfo:
     return TopicInfo(settings.topic_name, UUID(str(answer["topic_id"])), tuple(numbers))
 
 
-def open_consumer(settings: Settings, group: str | None, instance: str | None = None) -> KafkaConsumer:
+def open_consumer(settings: Settings, group: str | None, patience_ms: int = CONNECT_MS) -> KafkaConsumer:
     """Return a consumer that never commits by itself and never creates a topic.
 
     Raises UnreachableError when no broker answers.
@@ -65,12 +67,11 @@ def open_consumer(settings: Settings, group: str | None, instance: str | None = 
             bootstrap_servers=settings.bootstrap_servers.split(","),
             client_id="meteo-consumer",
             group_id=group,
-            group_instance_id=instance,
             enable_auto_commit=False,
             allow_auto_create_topics=False,
             auto_offset_reset="none",
             isolation_level="read_committed",
-            bootstrap_timeout_ms=CONNECT_MS,
+            bootstrap_timeout_ms=patience_ms,
             # A consumer that died gives its partitions back after this, not after 45 s; heartbeats have a thread.
             session_timeout_ms=10_000,
             # A full COPY batch (10,000 records of about 1.2 KB) should come in one poll.
