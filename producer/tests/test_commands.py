@@ -18,7 +18,7 @@ runner = CliRunner()
 def no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("METEO_HOME", str(tmp_path))
     # Loggers keep the first stream they see: here that would be the runner's, which is closed after each command.
-    monkeypatch.setattr("meteo_producer.commands.configure_logs", lambda _: None)
+    monkeypatch.setattr("meteo_producer.commands.configure_logs", lambda *_, **__: None)
     monkeypatch.setenv("METEO_PROJECT", str(tmp_path))
     for name in ("CITY", "OPENWEATHER_API_KEY", "FALLBACK", "BOOTSTRAP_SERVERS"):
         monkeypatch.delenv(name, raising=False)
