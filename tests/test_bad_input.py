@@ -14,6 +14,7 @@ import requests
 import tiers
 from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
 from kafka.admin import NewTopic
+from psycopg2.extensions import parse_dsn
 
 from conftest import PARTITIONS, Tenant, TenantMaker
 
@@ -72,6 +73,8 @@ REFUSED: dict[str, tuple[bytes | None, str]] = {
     "surrogate in UTF-8": (verbatim("city", b'"\xed\xa0\x80"'), "not UTF-8"),
     "surrogate in raw": (verbatim("raw__x", rb'"\ud800"'), SURROGATE),
     "surrogate in an unknown field": (verbatim("added", rb'"\udc00 and more"'), SURROGATE),
+    # The reason quotes the scale, and PostgreSQL's text cannot hold its NUL either.
+    "NUL in a reason": (air(scale="a\u0000b", index=5000), "index 5000 is outside 0…1000 of the scale a\ufffdb"),
     "NUL in raw": (verbatim("raw__x", rb'"\u0000"'), NUL),
     "NUL in an unknown field": (verbatim("added", rb'{"a": ["\u0000"]}'), NUL),
     "NUL in a key": (verbatim("added", rb'{"\u0000": 1}'), NUL),
@@ -219,7 +222,15 @@ def test_a_wrong_database_url_is_one_sentence_without_the_password(
     told = tiers.sentence(ran, 2)
     assert says in told
     assert "DATABASE_URL" in told
-    assert settled.settings.database_url.get_secret_value().rpartition(":")[0].partition("@")[0] not in told
+    password = parse_dsn(settled.settings.database_url.get_secret_value())["password"]
+    assert password not in told
+
+
+def test_a_keyword_url_shows_no_password_when_the_server_is_away(settled: Tenant) -> None:
+    away = {"DATABASE_URL": "host=127.0.0.1 port=9 user=meteo password=s3%cret dbname=weatherdb"}
+    told = tiers.sentence(tiers.run(settled, "export", extra=away), 3)
+    assert "127.0.0.1:9 " in told
+    assert "s3%cret" not in told
 
 
 @pytest.mark.parametrize(

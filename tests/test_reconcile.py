@@ -264,3 +264,30 @@ def test_what_is_on_its_way_is_pending_and_no_mismatch(tenant: Tenant) -> None:
     tiers.export(tenant)
     tiers.aggregate(tenant)
     tiers.assert_whole(tenant, 2 * records)
+
+
+def test_a_lost_manifest_is_not_replaced_by_a_smaller_one(settled: Tenant, undo: ExitStack) -> None:
+    """An export that began anew would drop what the day has already, and the aggregates would be wrong without a word."""
+    hdfs = Hdfs(settled, undo)
+    path = f"{hdfs.directory}/_manifest.json"
+    manifest = hdfs.files.read(path)
+    tiers.publish(settled, DAY, OTHER_DAY)
+    tiers.consume(settled)
+    hdfs.files.delete(path)
+    told = tiers.sentence(tiers.run(settled, "export"), 1)
+    assert f"dt={DAY} has lost its manifest" in told
+    assert "All other days were exported." in told
+    hdfs.files.publish(path, [manifest])
+    for step in (tiers.export, tiers.aggregate):
+        step(settled)
+
+
+def test_an_export_that_died_is_pending(settled: Tenant, undo: ExitStack) -> None:
+    tiers.publish(settled, DAY, DAY)
+    tiers.consume(settled)
+    assert tiers.run(settled, "export", extra={"METEO_FAILPOINT": "export.after_manifest"}).returncode == -9
+    ran = tiers.run(settled, "reconcile")
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert f"pending {DAY}: to be aggregated" in ran.stdout
+    for step in (tiers.export, tiers.aggregate):
+        step(settled)

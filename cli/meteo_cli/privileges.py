@@ -17,7 +17,10 @@ def become_service_user() -> None:
     home = meteo_home()
     if os.geteuid() != 0 or not home.is_dir():
         return
-    owner = pwd.getpwuid(home.stat().st_uid)
+    try:
+        owner = pwd.getpwuid(home.stat().st_uid)
+    except KeyError:
+        return
     if owner.pw_uid == 0:
         return
     # Root's checkout may be closed to the service user: its .env is read while it can be.
