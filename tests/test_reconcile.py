@@ -267,7 +267,7 @@ def test_what_is_on_its_way_is_pending_and_no_mismatch(tenant: Tenant) -> None:
 
 
 def test_a_lost_manifest_is_not_replaced_by_a_smaller_one(settled: Tenant, undo: ExitStack) -> None:
-    """An export that began anew would drop what the day has already, and the aggregates would be wrong without a word."""
+    """An export that began anew would drop what the day has already."""
     hdfs = Hdfs(settled, undo)
     path = f"{hdfs.directory}/_manifest.json"
     manifest = hdfs.files.read(path)
