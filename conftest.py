@@ -93,11 +93,20 @@ def stack() -> Iterator[Path]:
     if not keep:
         _meteo("down", "--purge", check=False)
     try:
-        _meteo("up", "-e", "services_enabled=false")
+        if not (keep and _is_up()):
+            _meteo("up", "-e", "services_enabled=false")
         yield stack_directory(STACK)
     finally:
         if not keep:
             _meteo("down", "--purge")
+
+
+def _is_up() -> bool:
+    try:
+        psycopg2.connect(load_settings().database_url.get_secret_value()).close()
+    except psycopg2.OperationalError:
+        return False
+    return True
 
 
 def _meteo(*arguments: str, check: bool = True) -> None:

@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from meteo_common.allowances import parse_allowances
 from meteo_common.durations import Seconds
 from meteo_common.errors import UsageError
 from meteo_common.places import Place, parse_places
@@ -36,6 +37,11 @@ def _places(value: str) -> str:
     return value
 
 
+def _allowances(value: str) -> str:
+    parse_allowances(value)
+    return value
+
+
 def _bootstrap(value: str) -> str:
     for server in value.split(","):
         host, _, port = server.strip().rpartition(":")
@@ -45,6 +51,7 @@ def _bootstrap(value: str) -> str:
 
 
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
+AllowanceText = Annotated[str, AfterValidator(_allowances)]
 
 
 class Settings(BaseSettings):
@@ -73,17 +80,34 @@ class Settings(BaseSettings):
     )
     produce_every: Seconds = Field(600, description="polls of the current weather", validate_default=False)
     forecast_every: Seconds = Field(3600, description="polls of forecast and air quality", validate_default=False)
-    fallback: Literal["none", "open-meteo", "openweather"] = Field(
+    fallback: Literal["none", "simulation", "open-meteo", "openweather", "visual-crossing"] = Field(
         "none", description="what answers when the source cannot"
     )
     openweather_api_key: SecretStr | None = Field(None, description="key of OpenWeather")
+    visual_crossing_api_key: SecretStr | None = Field(None, description="key of Visual Crossing")
+    openweather_budget: AllowanceText = Field(
+        "60/1m;1000000/30d", description="calls that the key of OpenWeather may make, `AMOUNT/DURATION;…`, or `none`"
+    )
+    open_meteo_budget: AllowanceText = Field(
+        "600/1m;5000/1h;10000/1d", description="weighted calls that Open-Meteo allows one address"
+    )
+    visual_crossing_budget: AllowanceText = Field(
+        "1000/1d", description="records (queryCost) that the key of Visual Crossing may read"
+    )
+    raw_responses_days: int = Field(30, description="days that refused answers are kept", ge=1)
+    simulation_seed: int = Field(1, description="which weather the simulation makes")
     openweather_url: BaseUrl = Field("https://api.openweathermap.org", description="OpenWeather")
+    visual_crossing_url: BaseUrl = Field("https://weather.visualcrossing.com", description="Visual Crossing")
     open_meteo_url: BaseUrl = Field("https://api.open-meteo.com", description="Open-Meteo, forecast")
+    open_meteo_archive_url: BaseUrl = Field("https://archive-api.open-meteo.com", description="Open-Meteo, past days")
     open_meteo_air_quality_url: BaseUrl = Field(
         "https://air-quality-api.open-meteo.com", description="Open-Meteo, air quality"
     )
     open_meteo_geocoding_url: BaseUrl = Field(
         "https://geocoding-api.open-meteo.com", description="Open-Meteo, coordinates of places"
+    )
+    consumer_instance: str | None = Field(
+        None, description="this consumer's lasting name in its group; a restart under it moves no partition"
     )
     hadoop_conf_dir: Path | None = Field(None, description="configuration of the YARN client")
     hadoop_classpath_jars: Path | None = Field(None, description="directory of the YARN client's jars")

@@ -61,6 +61,32 @@ class Source(Protocol):
         """Return the message that the answers say; a pure function. Raises RefusedError with the reason."""
 
 
+class History(Protocol):
+    """A provider of past days, asked for them once."""
+
+    name: str
+    days_per_call: int
+
+    def ready(self) -> None:
+        """Raise UsageError naming the setting without which it cannot be asked."""
+
+    def last_day(self, today: date) -> date:
+        """Return the last day that is whole; later ones are not asked for."""
+
+    def cost(self, days: int) -> float:
+        """Return what one call about so many days takes from the budget, in the provider's unit."""
+
+    def fetch_days(self, place: Place, first: date, last: date, collected_at: datetime) -> Answers:
+        """Ask about these days (inclusive) of a place that has coordinates. Raises as `Source.fetch` does."""
+
+    def normalise_days(self, answers: Answers) -> list[tuple[date, Message]]:
+        """Return one message for each hour that was measured, with the day it belongs to.
+
+        Each message's `raw` is an answer about its hour alone, in the provider's own form, from which it can be
+        normalised again. Raises RefusedError with the reason.
+        """
+
+
 class Recording(Protocol):
     """Weather that was recorded before, and that comes to an end."""
 
