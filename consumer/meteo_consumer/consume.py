@@ -1,4 +1,4 @@
-"""Kafka → PostgreSQL: polls, writes each partition's records with their position, and goes on from the position.
+"""Kafka → PostgreSQL: polls, and hands each partition's records to its writer, from the position on.
 
 The position in PostgreSQL alone decides what has been taken. Offsets are also committed to Kafka afterwards, for
 lag monitoring only.
@@ -7,40 +7,47 @@ lag monitoring only.
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 
 import structlog
 from kafka import ConsumerRebalanceListener, KafkaConsumer, OffsetAndMetadata, TopicPartition
-from kafka.errors import KafkaError
-from prometheus_client import Counter, Gauge, Histogram
-from psycopg2.extensions import connection as Connection  # noqa: N812
+from kafka.consumer.fetcher import ConsumerRecord
+from kafka.errors import FencedInstanceIdError, KafkaError, OffsetOutOfRangeError
+from prometheus_client import Counter, Gauge
 
-from meteo_common.database import open_database
-from meteo_common.errors import TransientError, UnreachableError
+from meteo_common.errors import TransientError, UnreachableError, UsageError
 from meteo_common.service import Service
 from meteo_common.settings import Settings
-from meteo_consumer.batch import BatchWriter, sort_records
-from meteo_consumer.positions import FencedError, Positions
-from meteo_consumer.topic import SERVICE_CONNECT_MS, TopicInfo, describe_topic, log_bounds, open_consumer
+from meteo_consumer.topic import (
+    SERVICE_CONNECT_MS,
+    TopicInfo,
+    describe_topic,
+    known_topic_id,
+    log_bounds,
+    open_consumer,
+)
+from meteo_consumer.writer import RECONNECT_SECONDS, SETTLED_SECONDS, PartitionWriter, Stretch
 
 log = structlog.get_logger()
 
 GROUP = "meteo-consumer"
 POLL_MS = 500
-SETTLED_SECONDS = 60.0
-"""A connection that held this long makes the next pause short again."""
-RECONNECT_SECONDS = (1.0, 2.0, 5.0, 10.0)
-"""Pauses between attempts to get a server back; the last one repeats."""
+BUSY_POLL_MS = 20
+"""While a writer begins or is full: it is looked after this often."""
 QUIET_SECONDS = 10.0
 """Without a record for this long the broker is asked whether it is there: the client itself waits silently."""
-SAME_TOPIC_SECONDS = 5.0
-"""The topic's id is asked for again this often, and whenever a partition begins at 0; asking costs 30 ms."""
+HELD_UP_SECONDS = 1.0
+"""A loop that stood still for this long (a stopped process) asks for the topic before it believes what it fetches."""
+REPORT_SECONDS = 1.0
+"""How often offsets are committed to Kafka and the lag is told."""
+CLOSE_SECONDS = 3.0
+"""How long the batches in hand are waited for at the end."""
 
-RECORDS = Counter("meteo_consumer_records", "Records taken, by what became of them", ["outcome"])
-BATCHES = Histogram("meteo_consumer_batch_seconds", "Time to write a batch with its position")
-LAG = Gauge("meteo_consumer_lag_records", "Records behind the end of the log, at the last poll", ["partition"])
+LAG = Gauge("meteo_consumer_lag_records", "Records behind the end of the log", ["partition"])
+REBALANCES = Counter("meteo_consumer_rebalances", "Partitions that came and went", ["change"])
 
 
 class TopicChangedError(TransientError):
@@ -58,88 +65,181 @@ class Taken:
 
 
 class Consumption:
-    """One connection to each server, and the partitions held at the moment."""
+    """One connection to Kafka, and a writer for each partition held at the moment.
 
-    def __init__(self, settings: Settings, topic: TopicInfo, consumer: KafkaConsumer, database: Connection) -> None:
+    `patient`: whether an absent PostgreSQL is waited for, with its partitions paused; else it is raised.
+    """
+
+    def __init__(self, settings: Settings, topic: TopicInfo, consumer: KafkaConsumer, *, patient: bool) -> None:
+        self.taken = Taken()
         self._settings = settings
-        self._consumer = consumer
-        self._database = database
         self._topic = topic
-        self._positions = Positions(database, topic)
-        self._writer = BatchWriter(database, self._positions)
-        self.at: dict[int, int] = {}
-        """The next offset of each partition held."""
-        self._asked_at = self._took_at = time.monotonic()
-
-    def take_over(self, partitions: Iterable[int]) -> None:
-        """Go on from the positions of these partitions."""
-        starts, ends = log_bounds(self._consumer, self._topic)
-        for partition in partitions:
-            if partition not in starts:
-                raise TopicChangedError(f"The topic {self._topic.name} has got a partition {partition}; run it again.")
-            self.at[partition] = self._positions.position(partition, starts[partition], ends[partition])
-            self._consumer.seek(TopicPartition(self._topic.name, partition), self.at[partition])
-
-    def poll(self, taken: Taken) -> None:
-        """Take what one poll brings, partition by partition, each in a transaction."""
-        polled = self._consumer.poll(timeout_ms=POLL_MS)
+        self._consumer = consumer
+        self._patient = patient
+        self._writers: dict[int, PartitionWriter] = {}
+        self._at: dict[int, int] = {}
+        """The next offset to hand over, of the partitions that flow."""
         now = time.monotonic()
+        self._looked_at = self._took_at = self._polled_at = self._reported_at = now
+        self._committed: dict[int, int] = {}
+
+    @property
+    def troubles(self) -> str | None:
+        """What the writers wait for."""
+        return next((writer.trouble for writer in self._writers.values() if writer.trouble), None)
+
+    def position(self, partition: int) -> int | None:
+        """Return the first offset of a partition that is not committed yet; None until it is known."""
+        return self._writers[partition].position
+
+    def hold(self, partitions: Iterable[int]) -> None:
+        """Begin with these partitions, from their positions."""
+        for number in partitions:
+            if number not in self._writers:
+                _stand_still(self._consumer, [TopicPartition(self._topic.name, number)])
+                self._writers[number] = PartitionWriter(self._settings, self._topic, number, patient=self._patient)
+
+    def release(self, partitions: Iterable[int]) -> None:
+        """End with these partitions; what is not written yet is left to whoever holds them next."""
+        for writer in [self._writers.pop(number) for number in partitions if number in self._writers]:
+            self._at.pop(writer.partition, None)
+            writer.close()
+            self._count(writer)
+
+    def close(self) -> None:
+        """End with all partitions, after the batches in hand."""
+        writers = list(self._writers.values())
+        for writer in writers:
+            writer.close()
+        end = time.monotonic() + CLOSE_SECONDS
+        for writer in writers:
+            writer.join(max(0.0, end - time.monotonic()))
+        with suppress(KafkaError):
+            self._report()
+        self.release(list(self._writers))
+
+    def poll(self) -> None:
+        """Hand over what one poll brings, after looking after the writers.
+
+        Raises what ended a writer, UnreachableError when Kafka does not answer, TopicChangedError.
+        """
+        flowing = self._look_after_writers()
+        try:
+            polled = self._consumer.poll(timeout_ms=POLL_MS if flowing else BUSY_POLL_MS)
+        except OffsetOutOfRangeError:
+            # Retention was faster than we, or the log was cut back: the position and the new bounds say which.
+            self._begin_again(list(self._writers))
+            return
+        self._check_topic(bool(polled))
+        for partition, records in polled.items():
+            if partition.partition in self._at:
+                self._hand_over(partition.partition, records)
+        for number in self._at.keys() - {partition.partition for partition in polled}:
+            self._skip_what_is_no_record(number)
+        if time.monotonic() - self._reported_at > REPORT_SECONDS:
+            self._report()
+
+    def _report(self) -> None:
+        """Commit offsets and tell the lag."""
+        self._reported_at = time.monotonic()
+        moved = {}
+        for number, writer in self._writers.items():
+            if writer.position is None:
+                continue
+            partition = TopicPartition(self._topic.name, number)
+            if self._committed.get(number) != writer.position:
+                moved[partition] = OffsetAndMetadata(writer.position, "", -1)
+                self._committed[number] = writer.position
+            end = self._consumer.highwater(partition)
+            if end is not None:
+                LAG.labels(number).set(max(0, end - writer.position))
+        if moved and self._consumer.config["group_id"] is not None:
+            with suppress(KafkaError):
+                self._consumer.commit_async(moved)
+
+    def _look_after_writers(self) -> bool:
+        """Answer what the writers ask for; return whether all of them take what is polled."""
+        flowing = True
+        asking = [number for number, writer in self._writers.items() if writer.wants_bounds]
+        if asking:
+            # A topic made again while PostgreSQL was away would be read from the old one's position.
+            self._ask_topic()
+            starts, ends = log_bounds(self._consumer, self._topic, asking)
+            for number in asking:
+                self._writers[number].give_bounds(starts[number], ends[number])
+        for number, writer in self._writers.items():
+            writer.check()
+            partition = TopicPartition(self._topic.name, number)
+            start = writer.take_start()
+            if start is not None:
+                self._at[number] = start
+                self._consumer.seek(partition, start)
+            if writer.has_room:
+                self._consumer.resume(partition)
+            else:
+                flowing = False
+                self._consumer.pause(partition)
+        return flowing
+
+    def _begin_again(self, partitions: Iterable[int]) -> None:
+        partitions = list(partitions)
+        self.release(partitions)
+        self.hold(partitions)
+
+    def _hand_over(self, number: int, records: list[ConsumerRecord]) -> None:
+        before, after = self._at[number], records[-1].offset + 1
+        if records[0].offset > before:
+            # A hole is either transaction markers or what retention deleted while we were reading.
+            start = log_bounds(self._consumer, self._topic, [number])[0][number]
+            if start > before:
+                self._begin_again([number])
+                return
+        self._writers[number].offer(Stretch(before, after, records))
+        self._at[number] = after
+
+    def _skip_what_is_no_record(self, number: int) -> None:
+        """Move the position past markers at the log's end, which poll never returns."""
+        reached = self._consumer.position(TopicPartition(self._topic.name, number), timeout_ms=POLL_MS)
+        if reached is not None and reached > self._at[number]:
+            self._writers[number].offer(Stretch(self._at[number], reached, []))
+            self._at[number] = reached
+
+    def _check_topic(self, polled: bool) -> None:
+        now = time.monotonic()
+        held_up, self._polled_at = now - self._polled_at > HELD_UP_SECONDS, now
         if polled:
             self._took_at = now
-            if now - self._asked_at > SAME_TOPIC_SECONDS or any(found[0].offset == 0 for found in polled.values()):
-                self._ask_topic()
-        elif now - self._took_at > QUIET_SECONDS:
-            self._took_at = now
+        quiet = now - max(self._took_at, self._looked_at) > QUIET_SECONDS
+        if quiet or (polled and held_up):
             self._ask_topic()
-        for partition, records in polled.items():
-            if partition.partition in self.at:
-                self._take(partition, records, taken)
-        for number in self.at.keys() - {partition.partition for partition in polled}:
-            self._skip_control_records(TopicPartition(self._topic.name, number))
+        elif known_topic_id(self._consumer, self._topic.name) not in {None, self._topic.topic_id}:
+            raise self._changed()
 
     def _ask_topic(self) -> None:
         """Raise when the broker is away, or when the topic was deleted and made again under our feet.
 
         The client fetches by name: it would take the new topic's records for those of the old one.
         """
-        self._asked_at = time.monotonic()
-        if describe_topic(self._settings).topic_id != self._topic.topic_id:
-            raise TopicChangedError(f"The topic {self._topic.name} was made again; run it again to take the new one.")
+        self._looked_at = time.monotonic()
+        found = describe_topic(self._settings, SERVICE_CONNECT_MS)
+        if found.topic_id != self._topic.topic_id:
+            raise self._changed()
+        if not set(found.partitions) >= self._writers.keys():
+            raise TopicChangedError(f"The topic {self._topic.name} lacks partitions that it had; run it again.")
 
-    def _take(self, partition: TopicPartition, records: list, taken: Taken) -> None:  # type: ignore[type-arg]
-        before, after = self.at[partition.partition], records[-1].offset + 1
-        if records[0].offset > before:
-            # A hole is either transaction markers or what retention deleted while we were reading.
-            start = self._consumer.beginning_offsets([partition])[partition]
-            if start > before:
-                self.take_over([partition.partition])
-                return
-        batch = sort_records(partition.partition, before, after, records)
-        with BATCHES.time():
-            self._writer.write(batch)
-        self.at[partition.partition] = after
-        taken.rows += len(batch.rows)
-        taken.dead_letters += len(batch.dead_letters)
-        RECORDS.labels("row").inc(len(batch.rows))
-        RECORDS.labels("dead_letter").inc(len(batch.dead_letters))
-        for letter in batch.dead_letters:
-            log.warning("dead letter", partition=partition.partition, offset=letter.record.offset, reason=letter.reason)
-        self._report(partition, after)
+    def _changed(self) -> TopicChangedError:
+        return TopicChangedError(f"The topic {self._topic.name} was made again; run it again to take the new one.")
 
-    def _skip_control_records(self, partition: TopicPartition) -> None:
-        """Move the position past markers at the log's end, which poll never returns."""
-        reached = self._consumer.position(partition, timeout_ms=POLL_MS)
-        if reached is not None and reached > self.at[partition.partition]:
-            self._writer.write(sort_records(partition.partition, self.at[partition.partition], reached, []))
-            self.at[partition.partition] = reached
+    def _count(self, writer: PartitionWriter) -> None:
+        self.taken.rows += writer.rows
+        self.taken.dead_letters += writer.dead_letters
 
-    def _report(self, partition: TopicPartition, after: int) -> None:
-        end = self._consumer.highwater(partition)
-        if end is not None:
-            LAG.labels(partition.partition).set(max(0, end - after))
-        if self._consumer.config["group_id"] is not None:
-            with suppress(KafkaError):
-                self._consumer.commit_async({partition: OffsetAndMetadata(after, "", -1)})
+
+def _stand_still(consumer: KafkaConsumer, partitions: Iterable[TopicPartition]) -> None:
+    for partition in partitions:
+        # The client insists on an offset before the position is known; what lies there is not fetched while paused.
+        consumer.seek(partition, 0)
+        consumer.pause(partition)
 
 
 def consume_until_idle(settings: Settings) -> Taken:
@@ -149,50 +249,53 @@ def consume_until_idle(settings: Settings) -> Taken:
     Raises UnreachableError when a server is absent or goes away.
     """
     topic = describe_topic(settings)
-    taken = Taken()
     consumer = open_consumer(settings, group=None)
     try:
+        consumption = Consumption(settings, topic, consumer, patient=False)
         consumer.assign([TopicPartition(topic.name, number) for number in topic.partitions])
-        _, ends = log_bounds(consumer, topic)
-        database = open_database(settings, "consumer")
+        _, ends = log_bounds(consumer, topic, topic.partitions)
+        first: dict[int, int] = {}
         try:
-            consumption = Consumption(settings, topic, consumer, database)
-            consumption.take_over(topic.partitions)
-            behind = sum(max(0, end - consumption.at[number]) for number, end in ends.items())
-            while any(consumption.at[number] < end for number, end in ends.items()):
-                try:
-                    consumption.poll(taken)
-                except FencedError:
-                    consumption.take_over(topic.partitions)
-            taken.by_others = max(0, behind - taken.rows - taken.dead_letters)
+            consumption.hold(topic.partitions)
+            while True:
+                positions = {number: consumption.position(number) for number in ends}
+                known = {number: position for number, position in positions.items() if position is not None}
+                first = known | first
+                if all(known.get(number, -1) >= end for number, end in ends.items()):
+                    break
+                consumption.poll()
         finally:
-            database.close()
+            consumption.close()
     except KafkaError as error:
         raise UnreachableError(f"Kafka broke off ({error!r}); run it again to go on.") from None
     finally:
         consumer.close()
+    taken = consumption.taken
+    behind = sum(max(0, end - first[number]) for number, end in ends.items())
+    taken.by_others = max(0, behind - taken.rows - taken.dead_letters)
     return taken
 
 
-class _Assigned(ConsumerRebalanceListener):  # type: ignore[misc]
-    """Keeps a partition paused from its assignment until its position has been read."""
+class _Assignment(ConsumerRebalanceListener):  # type: ignore[misc]
+    """Notes what the group gives and takes: the client calls it in its own thread, amid its heartbeats."""
 
     def __init__(self, consumer: KafkaConsumer) -> None:
         self._consumer = consumer
-        self.waiting: set[int] = set()
-        self.revoked: set[int] = set()
+        self.changes: deque[tuple[str, set[int]]] = deque()
 
     def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         partitions = list(assigned)
-        # An offset is needed before the position is known; what it would fetch is not fetched while paused.
-        for partition in partitions:
-            self._consumer.seek(partition, 0)
-        self._consumer.pause(*partitions)
-        self.waiting |= {partition.partition for partition in partitions}
+        _stand_still(self._consumer, partitions)
+        self._note("assigned", partitions)
 
     def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
-        self.revoked |= {partition.partition for partition in revoked}
-        self.waiting -= self.revoked
+        self._note("revoked", revoked)
+
+    def on_partitions_lost(self, lost: Iterable[TopicPartition]) -> None:
+        self._note("lost", lost)
+
+    def _note(self, change: str, partitions: Iterable[TopicPartition]) -> None:
+        self.changes.append((change, {partition.partition for partition in partitions}))
 
 
 def consume_forever(settings: Settings, service: Service) -> None:
@@ -200,56 +303,49 @@ def consume_forever(settings: Settings, service: Service) -> None:
 
     Raises TerminalError when going on could lose or double records.
     """
-    taken = Taken()
+    total = Taken()
     failures = 0
     while not service.stopping.is_set():
         started = time.monotonic()
         try:
-            _consume_while_connected(settings, service, taken)
+            _consume_while_connected(settings, service, total)
+        except FencedInstanceIdError:
+            raise UsageError(
+                f"Another consumer runs under the name '{settings.consumer_instance}' (CONSUMER_INSTANCE):"
+                " give each its own."
+            ) from None
         except (TransientError, KafkaError) as error:
-            log.warning("a server is away, waiting for it", error=str(error) or repr(error))
+            log.warning("Kafka is away, waiting for it", error=str(error) or repr(error))
             service.beat(trouble=str(error) or repr(error))
-            if time.monotonic() - started > SETTLED_SECONDS:
-                failures = 0
+            failures = 0 if time.monotonic() - started > SETTLED_SECONDS else failures
             service.wait(RECONNECT_SECONDS[min(failures, len(RECONNECT_SECONDS) - 1)])
             failures += 1
-    log.info("stopped", rows=taken.rows, dead_letters=taken.dead_letters)
+    log.info("stopped", rows=total.rows, dead_letters=total.dead_letters)
 
 
-def _consume_while_connected(settings: Settings, service: Service, taken: Taken) -> None:
+def _consume_while_connected(settings: Settings, service: Service, total: Taken) -> None:
     topic = describe_topic(settings, SERVICE_CONNECT_MS)
     consumer = open_consumer(settings, GROUP, SERVICE_CONNECT_MS)
+    consumption = Consumption(settings, topic, consumer, patient=True)
     try:
-        listener = _Assigned(consumer)
-        consumer.subscribe([topic.name], listener=listener)
+        assignment = _Assignment(consumer)
+        consumer.subscribe([topic.name], listener=assignment)
         while not service.stopping.is_set():
-            database = open_database(settings, "consumer")
-            try:
-                consumption = Consumption(settings, topic, consumer, database)
-                listener.waiting |= {partition.partition for partition in consumer.assignment()}
-                _poll_until_fenced(consumption, consumer, listener, service, taken)
-            except FencedError as error:
-                log.info("the position moved", reason=str(error))
-            finally:
-                database.close()
+            while assignment.changes:
+                _follow(consumption, *assignment.changes.popleft())
+            consumption.poll()
+            service.beat(trouble=consumption.troubles)
     finally:
-        consumer.close()
+        consumption.close()
+        total.rows += consumption.taken.rows
+        total.dead_letters += consumption.taken.dead_letters
+        consumer.close(autocommit=False, timeout_ms=2000)
 
 
-def _poll_until_fenced(
-    consumption: Consumption, consumer: KafkaConsumer, listener: _Assigned, service: Service, taken: Taken
-) -> None:
-    while not service.stopping.is_set():
-        for number in listener.revoked:
-            consumption.at.pop(number, None)
-        listener.revoked.clear()
-        if listener.waiting:
-            consumption.take_over(listener.waiting)
-            consumer.resume(*consumer.paused())
-            listener.waiting.clear()
-        before = time.monotonic(), taken.rows + taken.dead_letters
-        consumption.poll(taken)
-        count = taken.rows + taken.dead_letters - before[1]
-        if count:
-            log.info("taken", records=count, seconds=round(time.monotonic() - before[0], 3))
-        service.beat()
+def _follow(consumption: Consumption, change: str, partitions: set[int]) -> None:
+    log.info("partitions", change=change, partitions=sorted(partitions))
+    REBALANCES.labels(change).inc(len(partitions))
+    if change == "assigned":
+        consumption.hold(partitions)
+    else:
+        consumption.release(partitions)

@@ -37,7 +37,7 @@ class Positions:
     """The positions of one topic in PostgreSQL."""
 
     KNOWN = "SELECT generation FROM topics WHERE topic_id = %s"
-    OTHERS = "SELECT count(*) FROM topics WHERE name = %s"
+    OTHERS = "SELECT count(*) FROM topics WHERE name = %s AND topic_id <> %s"
     # One registration at a time; an identity column would lose a number to each consumer that dies in between.
     LOCK = "LOCK TABLE topics IN SHARE ROW EXCLUSIVE MODE"
     REGISTER = """
@@ -45,8 +45,8 @@ class Positions:
         SELECT coalesce(max(generation), 0) + 1, %s, %s FROM topics ON CONFLICT DO NOTHING
     """
     CREATE = """
-        INSERT INTO positions (topic_id, partition, first_offset, next_offset) VALUES (%(id)s, %(partition)s,
-        %(start)s, %(start)s) ON CONFLICT DO NOTHING
+        INSERT INTO positions (topic_id, partition, first_offset, next_offset) VALUES (%s, %s, %s, %s)
+        ON CONFLICT DO NOTHING
     """
     READ = "SELECT next_offset FROM positions WHERE topic_id = %s AND partition = %s"
     ADVANCE = """
@@ -59,31 +59,38 @@ class Positions:
         self._connection = connection
         self.generation = self._register(topic)
 
-    def position(self, partition: int, start: int, end: int) -> int:
-        """Return the offset to go on from, given the log's start and end.
+    def read(self, partition: int) -> int | None:
+        """Return the position, None when the partition has none yet."""
+        with transaction(self._connection) as cursor:
+            cursor.execute(self.READ, (str(self.generation.topic_id), partition))
+            row = cursor.fetchone()
+        return None if row is None else int(row[0])
+
+    def settle(self, partition: int, position: int | None, start: int, end: int) -> int:
+        """Return the offset to go on from, given what `read` returned and the log's start and end looked up after it.
 
         No position yet: the log's start. Below it: what Kafka deleted becomes a row in `gaps`. Above the end:
-        TerminalError, since going on would skip whatever is written there next.
+        TerminalError, since going on would skip whatever is written there next. Raises FencedError when another
+        consumer was faster.
         """
-        keys = {"id": str(self.generation.topic_id), "partition": partition, "start": start}
-        with transaction(self._connection) as cursor:
-            cursor.execute(self.CREATE, keys)
-            cursor.execute(self.READ, (str(self.generation.topic_id), partition))
-            (position,) = cursor.fetchone() or (start,)
-            if position < start:
-                self.advance(cursor, partition, position, start, control=0)
-                cursor.execute(self.GAP, (str(self.generation.topic_id), partition, position, start))
-                log.error(
-                    "gap: Kafka deleted records before they were taken", partition=partition, lost=start - position
-                )
-                position = start
-        if position > end:
+        identity = str(self.generation.topic_id)
+        if position is not None and position > end:
             raise TerminalError(
                 f"The position of {self.generation.name} partition {partition} is {position}, the log ends at {end}:"
                 " the log was cut back (a restored broker?); restore the database to the same time, or delete and"
                 " create the topic, which starts a new generation."
             )
-        return int(position)
+        if position is None:
+            with transaction(self._connection) as cursor:
+                cursor.execute(self.CREATE, (identity, partition, start, start))
+                if cursor.rowcount != 1:
+                    raise FencedError(f"partition {partition} has got its first position from another consumer")
+        elif position < start:
+            with transaction(self._connection) as cursor:
+                self.advance(cursor, partition, position, start, control=0)
+                cursor.execute(self.GAP, (identity, partition, position, start))
+            log.error("gap: Kafka deleted records before they were taken", partition=partition, lost=start - position)
+        return start if position is None else max(position, start)
 
     def advance(self, cursor: Cursor, partition: int, before: int, after: int, control: int) -> None:
         """Move the position inside the caller's transaction, or raise FencedError."""
@@ -107,13 +114,16 @@ class Positions:
             row = cursor.fetchone()
             if row is None:
                 cursor.execute(self.LOCK)
-                cursor.execute(self.OTHERS, (topic.name,))
-                (others,) = cursor.fetchone() or (0,)
-                if others:
-                    log.warning(
-                        "the topic was made again: a new generation begins", topic=topic.name, topic_id=identity
-                    )
                 cursor.execute(self.REGISTER, (identity, topic.name))
+                if cursor.rowcount == 1:
+                    cursor.execute(self.OTHERS, (topic.name, identity))
+                    self._tell_if_made_again(topic, *(cursor.fetchone() or (0,)))
                 cursor.execute(self.KNOWN, (identity,))
                 row = cursor.fetchone() or (0,)
         return Generation(int(row[0]), topic.topic_id, topic.name)
+
+    def _tell_if_made_again(self, topic: TopicInfo, others: int) -> None:
+        if others:
+            log.warning(
+                "the topic was made again: a new generation begins", topic=topic.name, topic_id=str(topic.topic_id)
+            )

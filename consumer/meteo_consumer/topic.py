@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from uuid import UUID
 
 from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
+from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.errors import KafkaError
 
 from meteo_common.errors import UnreachableError, UsageError
@@ -67,6 +69,10 @@ def open_consumer(settings: Settings, group: str | None, patience_ms: int = CONN
             bootstrap_servers=settings.bootstrap_servers.split(","),
             client_id="meteo-consumer",
             group_id=group,
+            # Under a lasting name a restart within the session's time moves no partition.
+            group_instance_id=settings.consumer_instance if group else None,
+            # Whoever comes or goes, only the partitions that move stand still.
+            partition_assignment_strategy=(CooperativeStickyAssignor,),
             enable_auto_commit=False,
             allow_auto_create_topics=False,
             auto_offset_reset="none",
@@ -74,19 +80,26 @@ def open_consumer(settings: Settings, group: str | None, patience_ms: int = CONN
             bootstrap_timeout_ms=patience_ms,
             # A consumer that died gives its partitions back after this, not after 45 s; heartbeats have a thread.
             session_timeout_ms=10_000,
-            # A full COPY batch (10,000 records of about 1.2 KB) should come in one poll.
-            max_poll_records=10_000,
-            max_partition_fetch_bytes=8 << 20,
-            fetch_max_bytes=32 << 20,
+            # What one poll may bring; the writers put several together. It also bounds the memory: 1,000 full messages
+            # with forecast are 20 MB.
+            max_poll_records=1_000,
+            max_partition_fetch_bytes=1 << 20,
+            fetch_max_bytes=4 << 20,
+            # A partition that was paused waits for the fetch under way: the default of 500 ms would show.
+            fetch_max_wait_ms=100,
+            # How soon the client learns by itself that a topic was made again.
+            metadata_max_age_ms=5_000,
             metrics_enabled=False,
         )
     except KafkaError as error:
         raise unreachable(settings, error) from None
 
 
-def log_bounds(consumer: KafkaConsumer, topic: TopicInfo) -> tuple[dict[int, int], dict[int, int]]:
-    """Return the first offset and the end (one past the last offset) of each partition."""
-    partitions = [TopicPartition(topic.name, number) for number in topic.partitions]
+def log_bounds(
+    consumer: KafkaConsumer, topic: TopicInfo, numbers: Collection[int]
+) -> tuple[dict[int, int], dict[int, int]]:
+    """Return the first offset and the end (one past the last offset) of these partitions."""
+    partitions = [TopicPartition(topic.name, number) for number in numbers]
     try:
         starts, ends = consumer.beginning_offsets(partitions), consumer.end_offsets(partitions)
     except KafkaError as error:
@@ -95,6 +108,12 @@ def log_bounds(consumer: KafkaConsumer, topic: TopicInfo) -> tuple[dict[int, int
         {partition.partition: offset for partition, offset in starts.items()},
         {partition.partition: offset for partition, offset in ends.items()},
     )
+
+
+def known_topic_id(consumer: KafkaConsumer, name: str) -> UUID | None:
+    """Return the topic's id as the client knows it at the moment, without asking; None while it knows none."""
+    identity = consumer._cluster.topic_id(name)
+    return None if identity is None else UUID(str(identity))
 
 
 def unreachable(settings: Settings, error: KafkaError) -> UnreachableError:

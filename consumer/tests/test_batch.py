@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-import pytest
-
 from meteo_common.message import Message, Observation, encode
-from meteo_consumer.batch import _escape, _headers, sort_records
+from meteo_consumer.batch import _headers, sort_records
 
 AT = datetime(2026, 11, 20, 10, tzinfo=UTC)
 GOOD = encode(
@@ -49,19 +47,6 @@ def test_each_record_is_a_row_or_a_dead_letter_in_the_order_of_offsets() -> None
 
 def test_an_empty_range_is_all_control_records() -> None:
     assert sort_records(0, before=5, after=8, records=[]).control_records == 3
-
-
-@pytest.mark.parametrize(
-    ("value", "copied"),
-    [
-        (b'{"a": "\\n\\\\"}', b'{"a": "\\\\n\\\\\\\\"}'),
-        (b'{\n\t"a":\r1}', b'{\\n\\t"a":\\r1}'),
-        (rb'"\N"', rb'"\\N"'),
-        (b"\\.", rb"\\."),
-    ],
-)
-def test_copy_gets_no_character_of_its_own(value: bytes, copied: bytes) -> None:
-    assert _escape(value) == copied
 
 
 def test_headers_are_kept_as_far_as_they_are_text() -> None:
