@@ -17,22 +17,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from meteo_common.errors import MeteoError, RefusedError
-from meteo_common.message import (
-    NORMALISER_VERSION,
-    SCHEMA_VERSION,
-    AirQuality,
-    ForecastStep,
-    Message,
-    Observation,
-    Sun,
-)
+from meteo_common.message import AirQuality, ForecastStep, Message, Observation, Sun
 from meteo_common.places import Place
 from meteo_common.settings import Settings
 from meteo_producer import units
 from meteo_producer.answer import Json, as_instant, as_list, as_number, as_object
 from meteo_producer.api import Api, Endpoint
-from meteo_producer.limits import limit_air_quality, limit_forecast, limit_observation
-from meteo_producer.source import Answers, Feed, build, without_refused
+from meteo_producer.source import Answers, Feed, build, station_at, without_refused
 from meteo_producer.units import Conversion
 
 HOUR = timedelta(hours=1)
@@ -133,35 +124,26 @@ class OpenMeteo:
         body = _answer(answers.bodies.get("current"), "the answer")
         latitude, longitude = _position(answers.place, body)
         observation, observed_at = read_current(body)
-        unread: list[str] = []
+        refused: list[str] = []
         observation.precipitation_1h_mm = without_refused(
-            "precipitation_1h_mm", lambda: read_last_hour(body, observed_at), None, unread
+            "precipitation_1h_mm", lambda: read_last_hour(body, observed_at), None, refused
         )
-        quality = limit_observation(observation) + unread
-        forecast = without_refused("forecast", lambda: read_forecast(body, observed_at), [], quality)
-        quality += limit_forecast(forecast)
-        sun = without_refused("sun", lambda: read_sun(body, observed_at), None, quality)
+        forecast = without_refused("forecast", lambda: read_forecast(body, observed_at), [], refused)
+        sun = without_refused("sun", lambda: read_sun(body, observed_at), None, refused)
         pollution = answers.bodies.get("air_pollution")
-        air, index = without_refused("air_quality", lambda: read_air_quality(pollution), (None, None), quality)
-        quality += limit_air_quality(air, index)
+        air, index = without_refused("air_quality", lambda: read_air_quality(pollution), (None, None), refused)
         return build(
-            schema_version=SCHEMA_VERSION,
-            normaliser_version=NORMALISER_VERSION,
-            source=self.name,
-            data_origin="api",
-            station_id=f"{self.name}:{_rounded(latitude)},{_rounded(longitude)}",
-            city=answers.place.name,
-            country=answers.place.country,
-            latitude=latitude,
-            longitude=longitude,
-            observed_at=observed_at,
-            collected_at=answers.collected_at,
-            observation=observation,
+            self.name,
+            answers,
+            station_at(latitude, longitude),
+            observed_at,
+            observation,
+            position=(latitude, longitude),
             air_quality=air,
+            air_index=index,
             sun=sun,
             forecast=forecast,
-            quality=quality,
-            raw=answers.bodies,
+            refused=refused,
         )
 
 
@@ -287,10 +269,6 @@ def _position(place: Place, body: Json) -> tuple[float, float]:
     if latitude is None or longitude is None:
         raise RefusedError("the answer has no coordinates")
     return latitude, longitude
-
-
-def _rounded(degrees: float) -> str:
-    return f"{round(degrees, 2) + 0.0:.2f}"
 
 
 def _offset(body: Json) -> timedelta:

@@ -16,22 +16,13 @@ from datetime import datetime
 from typing import Any
 
 from meteo_common.errors import MeteoError, RefusedError, UsageError
-from meteo_common.message import (
-    NORMALISER_VERSION,
-    SCHEMA_VERSION,
-    AirQuality,
-    ForecastStep,
-    Message,
-    Observation,
-    Sun,
-)
+from meteo_common.message import AirQuality, ForecastStep, Message, Observation, Sun
 from meteo_common.places import Place
 from meteo_common.settings import Settings
 from meteo_producer import units
 from meteo_producer.answer import Json, as_instant, as_list, as_number, as_object, as_text
 from meteo_producer.api import Api, Endpoint
-from meteo_producer.limits import limit_air_quality, limit_forecast, limit_observation
-from meteo_producer.source import Answers, Feed, build, without_refused
+from meteo_producer.source import Answers, Feed, build, station_at, without_refused
 
 ASKED_UNITS = "metric"
 UNITS: Mapping[str, tuple[str, str]] = {
@@ -88,33 +79,25 @@ class OpenWeather:
         body = _answer(answers.bodies.get("current"), "the answer")
         temperature, speed = UNITS[answers.units or ASKED_UNITS]
         observation, observed_at = read_current(body, temperature, speed)
-        quality = limit_observation(observation)
         ahead, pollution = answers.bodies.get("forecast"), answers.bodies.get("air_pollution")
-        forecast = without_refused("forecast", lambda: read_forecast(ahead, temperature), [], quality)
-        quality += limit_forecast(forecast)
+        refused: list[str] = []
+        forecast = without_refused("forecast", lambda: read_forecast(ahead, temperature), [], refused)
         air, index = without_refused(
-            "air_quality", lambda: read_air_quality(pollution, answers.collected_at), (None, None), quality
+            "air_quality", lambda: read_air_quality(pollution, answers.collected_at), (None, None), refused
         )
-        quality += limit_air_quality(air, index)
         latitude, longitude = _position(answers.place, body)
         return build(
-            schema_version=SCHEMA_VERSION,
-            normaliser_version=NORMALISER_VERSION,
-            source=self.name,
-            data_origin="api",
-            station_id=f"{self.name}:{_station(body, latitude, longitude)}",
-            city=answers.place.name,
-            country=answers.place.country,
-            latitude=latitude,
-            longitude=longitude,
-            observed_at=observed_at,
-            collected_at=answers.collected_at,
-            observation=observation,
+            self.name,
+            answers,
+            _station(body, latitude, longitude),
+            observed_at,
+            observation,
+            position=(latitude, longitude),
             air_quality=air,
-            sun=without_refused("sun", lambda: read_sun(body), None, quality),
+            air_index=index,
+            sun=without_refused("sun", lambda: read_sun(body), None, refused),
             forecast=forecast,
-            quality=quality,
-            raw=answers.bodies,
+            refused=refused,
         )
 
     def _secret(self) -> str:
@@ -252,4 +235,4 @@ def _station(body: Json, latitude: float | None, longitude: float | None) -> str
         return f"{city:.0f}"
     if latitude is None or longitude is None:
         raise RefusedError("the answer names neither a city (id) nor coordinates")
-    return f"{round(latitude, 2) + 0.0:.2f},{round(longitude, 2) + 0.0:.2f}"
+    return station_at(latitude, longitude)

@@ -14,10 +14,10 @@ from zoneinfo import ZoneInfo
 
 from meteo_common.days import day_of
 from meteo_common.errors import UsageError
-from meteo_common.message import NORMALISER_VERSION, SCHEMA_VERSION, Message, Observation
+from meteo_common.message import Message, Observation
+from meteo_common.places import Place
 from meteo_common.settings import Settings
-from meteo_producer.limits import limit_observation
-from meteo_producer.source import Selection, build
+from meteo_producer.source import Answers, Selection, build
 from meteo_producer.units import fahrenheit_to_celsius
 
 FILE = "nycflights13_weather.csv.gz"
@@ -71,22 +71,8 @@ def to_message(row: Row) -> Message:
         visibility_metres=_number(row, "visib", METRES_PER_MILE),
         precipitation_1h_mm=_number(row, "precip", MM_PER_INCH),
     )
-    return build(
-        schema_version=SCHEMA_VERSION,
-        normaliser_version=NORMALISER_VERSION,
-        source=Replay.name,
-        data_origin="replay",
-        station_id=f"{Replay.name}:{row['origin']}",
-        city=city,
-        country="US",
-        latitude=latitude,
-        longitude=longitude,
-        observed_at=observed_at,
-        collected_at=observed_at + COLLECTED_AFTER,
-        observation=observation,
-        quality=limit_observation(observation),
-        raw={"current": row},
-    )
+    answers = Answers(Place(city, "US", latitude, longitude), observed_at + COLLECTED_AFTER, {"current": row})
+    return build(Replay.name, answers, row["origin"], observed_at, observation, data_origin="replay")
 
 
 def _rows() -> list[Row]:

@@ -9,9 +9,11 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
+import meteo_common.message as contract
 from meteo_common.errors import MeteoError, RefusedError, TransientError, UsageError
-from meteo_common.message import Message, decode, encode
+from meteo_common.message import AirQuality, ForecastStep, Message, Observation, Sun, decode, encode
 from meteo_common.places import Place
+from meteo_producer.limits import limit_air_quality, limit_forecast, limit_observation
 
 Feed = Literal["current", "forecast", "air_quality"]
 FEEDS: tuple[Feed, ...] = ("current", "forecast", "air_quality")
@@ -129,9 +131,57 @@ def checked(message: Message) -> Message:
     return decode(value)
 
 
-def build(**fields: Any) -> Message:
-    """Return a Message of these fields. Raises RefusedError when they break the contract (times, identity)."""
+def build(
+    source: str,
+    answers: Answers,
+    station: str,
+    observed_at: datetime,
+    observation: Observation,
+    *,
+    data_origin: Literal["api", "simulated", "replay"] = "api",
+    position: tuple[float | None, float | None] | None = None,
+    air_quality: AirQuality | None = None,
+    air_index: float | None = None,
+    sun: Sun | None = None,
+    forecast: list[ForecastStep] | None = None,
+    refused: Collection[str] = (),
+) -> Message:
+    """Return the message of these answers: what is the same for every source is said here, and here only.
+
+    `station`: the station's name within the source. `position`: latitude and longitude, where the place has none.
+    `air_index`: the index as given, for an `air_quality` still without it. `refused`: what `without_refused` noted.
+    What lies outside its limits becomes None and is named in `quality`.
+    Raises RefusedError when the message breaks its contract (times, identity).
+    """
+    steps = forecast or []
+    quality = [*limit_observation(observation), *limit_forecast(steps), *limit_air_quality(air_quality, air_index)]
+    place = answers.place
+    latitude, longitude = position or (place.latitude, place.longitude)
     try:
-        return Message(**fields)
+        return Message(
+            schema_version=contract.SCHEMA_VERSION,
+            # Read when it is needed: stored answers are normalised again when it is a higher one.
+            normaliser_version=contract.NORMALISER_VERSION,
+            source=source,
+            data_origin=data_origin,
+            station_id=f"{source}:{station}",
+            city=place.name,
+            country=place.country,
+            latitude=latitude,
+            longitude=longitude,
+            observed_at=observed_at,
+            collected_at=answers.collected_at,
+            observation=observation,
+            air_quality=air_quality,
+            sun=sun,
+            forecast=steps,
+            quality=[*quality, *refused],
+            raw=answers.bodies,
+        )
     except ValueError as error:
         raise RefusedError(str(error)) from None
+
+
+def station_at(latitude: float, longitude: float) -> str:
+    """Return the station's name where a source knows coordinates only: 2 decimals, about a kilometre; no -0.00."""
+    return f"{round(latitude, 2) + 0.0:.2f},{round(longitude, 2) + 0.0:.2f}"

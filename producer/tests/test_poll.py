@@ -12,7 +12,7 @@ import pytest
 from recordings import PARIS
 
 from meteo_common.errors import MeteoError, UnreachableError
-from meteo_common.message import NORMALISER_VERSION, SCHEMA_VERSION, Message, Observation
+from meteo_common.message import Message, Observation
 from meteo_common.places import Place
 from meteo_common.settings import Settings
 from meteo_producer.api import Api
@@ -40,17 +40,8 @@ class Fake:
         return Answers(place, collected_at, {}, missing=self.missing)
 
     def normalise(self, answers: Answers) -> Message:
-        return build(
-            schema_version=SCHEMA_VERSION,
-            normaliser_version=NORMALISER_VERSION,
-            source=self.name,
-            data_origin="api",
-            station_id=f"{self.name}:1",
-            city=answers.place.name,
-            observed_at=datetime.now(UTC) - timedelta(minutes=1),
-            collected_at=answers.collected_at,
-            observation=Observation(temperature_celsius=7.0),
-        )
+        observed_at = datetime.now(UTC) - timedelta(minutes=1)
+        return build(self.name, answers, "1", observed_at, Observation(temperature_celsius=7.0))
 
 
 @pytest.fixture

@@ -128,3 +128,8 @@ def test_city_without_id_is_known_by_its_coordinates() -> None:
     assert message.station_id == "openweather:37.57,-122.32"
     assert (message.latitude, message.longitude) == (37.5735, -122.3225)
     assert OPENWEATHER.normalise(answers({"current": body}, "standard", PARIS)).station_id == "openweather:48.85,2.35"
+
+
+def test_the_normalisers_version_is_read_in_one_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("meteo_common.message.NORMALISER_VERSION", 7)
+    assert OPENWEATHER.normalise(answers({"current": load("openweather", CURRENT)})).normaliser_version == 7
