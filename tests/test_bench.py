@@ -1,0 +1,62 @@
+"""Each benchmark runs, in databases and topics that it removes again, and writes the ratios that it promises.
+
+No figure is asserted: on a busy machine any may be had.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import psycopg2
+import pytest
+from kafka import KafkaAdminClient
+
+from meteo_common.settings import Settings
+
+METEO = Path(sys.executable).parent / "meteo"
+RATIOS = {
+    "ingest": {"ratio_to_limits", "ratio_to_insert", "ratio_of_two_to_one"},
+}
+SMALL = {"ingest": "2000"}
+
+
+def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([METEO, "bench", *arguments], capture_output=True, text=True, timeout=240, check=False)
+
+
+def left_behind(settings: Settings) -> set[str]:
+    """Databases and topics of benchmarks."""
+    connection = psycopg2.connect(settings.database_url.get_secret_value())
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT datname FROM pg_database WHERE datname LIKE 'bench\\_%'")
+        databases = {str(name) for (name,) in cursor.fetchall()}
+    connection.close()
+    admin = KafkaAdminClient(bootstrap_servers=settings.bootstrap_servers.split(","))
+    topics = {topic for topic in admin.list_topics() if topic.startswith("bench-")}
+    admin.close()
+    return databases | topics
+
+
+@pytest.mark.parametrize("name", RATIOS)
+def test_benchmark_writes_its_ratios(name: str, settings: Settings, tmp_path: Path) -> None:
+    before = left_behind(settings)
+    file = tmp_path / "result.json"
+    ran = bench(name, "--runs", "1", "--messages", SMALL[name], "--without-peer", "--json", str(file))
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    result = json.loads(file.read_text("utf-8"))
+    assert result["bench"] == name
+    assert set(result) == {"bench", "machine", "runs", "figures", "ratios", "notes"}
+    assert len(result["runs"]) == 1
+    assert RATIOS[name] <= set(result["ratios"])
+    for ratio in result["ratios"].values():
+        assert 0 < ratio["min"] <= ratio["median"] <= ratio["max"]
+    assert left_behind(settings) <= before
+
+
+def test_unknown_benchmark_is_told_which_there_are() -> None:
+    ran = bench("nothing")
+    assert ran.returncode == 2
+    assert ran.stderr.strip() == f"error: The benchmark 'nothing' is unknown; expected one of {', '.join(RATIOS)}."
