@@ -11,7 +11,6 @@ Rules of the provider (open-meteo.com/en/docs):
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -23,13 +22,11 @@ from meteo_common.settings import Settings
 from meteo_producer import units
 from meteo_producer.answer import Json, as_instant, as_list, as_number, as_object
 from meteo_producer.api import Api, Endpoint
-from meteo_producer.source import Answers, Feed, build, station_at, without_refused
+from meteo_producer.forecast import HOUR, STEPS, three_hour_steps, total
+from meteo_producer.source import Answers, Feed, build, position_of, station_at, without_refused
 from meteo_producer.units import Conversion
 
-HOUR = timedelta(hours=1)
 QUARTER = timedelta(minutes=15)
-STEPS = 40
-"""Forecast steps of 3 hours: 5 days, as far as OpenWeather's free forecast reaches."""
 
 # Field: the provider's names, the present one first; the unit where an old answer names none; conversions.
 FIELDS: Mapping[str, tuple[tuple[str, ...], str, Mapping[str, Conversion]]] = {
@@ -122,7 +119,7 @@ class OpenMeteo:
     def normalise(self, answers: Answers) -> Message:
         """Return the message; `station_id` names the coordinates that were asked for, not the model's grid point."""
         body = _answer(answers.bodies.get("current"), "the answer")
-        latitude, longitude = _position(answers.place, body)
+        latitude, longitude = position_of(answers.place, body)
         observation, observed_at = read_current(body)
         refused: list[str] = []
         observation.precipitation_1h_mm = without_refused(
@@ -183,9 +180,9 @@ def read_last_hour(body: Json, observed_at: datetime) -> float | None:
     quarter_units = as_object(body.get("minutely_15_units"), "minutely_15_units")
     keys = ("precipitation",)
     quarters = _series(quarterly, quarter_units, "minutely_15", keys, "mm", units.MILLIMETRES, body)
-    total = _sum([quarters.get(observed_at - QUARTER * back) for back in (3, 2, 1, 0)])
-    if total is not None:
-        return total
+    summed = total([quarters.get(observed_at - QUARTER * back) for back in (3, 2, 1, 0)])
+    if summed is not None:
+        return summed
     current = as_object(body.get("current"), "current")
     if as_number(current.get("interval"), "current.interval") == HOUR.total_seconds():
         named = as_object(body.get("current_units"), "current_units")
@@ -196,21 +193,12 @@ def read_last_hour(body: Json, observed_at: datetime) -> float | None:
 
 
 def read_forecast(body: Json, after: datetime) -> list[ForecastStep]:
-    """Return steps of 3 hours that end after `after`, on the 3-hour grid of UTC (in zones of a half hour, at :30).
-
-    `valid_at` is the end of the step, as for OpenWeather; its precipitation is the sum of the 3 hours that end there,
-    null when one of them is not known; the temperature is that at `valid_at`.
-    """
+    """Return steps of 3 hours that end after `after`; the provider's hour is the one that ends at its time."""
     hourly = as_object(body.get("hourly"), "hourly")
     named = as_object(body.get("hourly_units"), "hourly_units")
     rain = _series(hourly, named, "hourly", ("precipitation",), "mm", units.MILLIMETRES, body)
     warmth = _series(hourly, named, "hourly", ("temperature_2m",), "°C", units.CELSIUS, body)
-    steps = []
-    for end in sorted(rain.keys() | warmth.keys()):
-        if end > after and end.timestamp() % 10800 < 3600:
-            amounts = [rain.get(end - HOUR * back) for back in (2, 1, 0)]
-            steps.append(ForecastStep(end, 3, warmth.get(end), _sum(amounts)))
-    return steps[:STEPS]
+    return three_hour_steps(rain, warmth, after)
 
 
 def read_sun(body: Json, observed_at: datetime) -> Sun | None:
@@ -260,15 +248,6 @@ def _answer(body: Any, name: str) -> Json:
     if answer.get("error"):
         raise RefusedError(f"{name} is the error '{answer.get('reason')}'")
     return answer
-
-
-def _position(place: Place, body: Json) -> tuple[float, float]:
-    if place.latitude is not None and place.longitude is not None:
-        return place.latitude, place.longitude
-    latitude, longitude = (as_number(body.get(name), name) for name in ("latitude", "longitude"))
-    if latitude is None or longitude is None:
-        raise RefusedError("the answer has no coordinates")
-    return latitude, longitude
 
 
 def _offset(body: Json) -> timedelta:
@@ -322,12 +301,6 @@ def _series(
         if instant is not None:
             series[instant] = units.convert(as_number(value, field), str(named.get(key, unit)), conversions, field)
     return series
-
-
-def _sum(amounts: list[float | None]) -> float | None:
-    """Return the sum without the noise of binary fractions (the provider gives at most 2 decimals), or None."""
-    known = [amount for amount in amounts if amount is not None]
-    return round(math.fsum(known), 6) if len(known) == len(amounts) else None
 
 
 def _condition(current: Json, name: str) -> str | None:

@@ -13,6 +13,7 @@ import meteo_common.message as contract
 from meteo_common.errors import MeteoError, RefusedError, TransientError, UsageError
 from meteo_common.message import AirQuality, ForecastStep, Message, Observation, Sun, decode, encode
 from meteo_common.places import Place
+from meteo_producer.answer import Json, as_number
 from meteo_producer.limits import limit_air_quality, limit_forecast, limit_observation
 
 Feed = Literal["current", "forecast", "air_quality"]
@@ -185,3 +186,13 @@ def build(
 def station_at(latitude: float, longitude: float) -> str:
     """Return the station's name where a source knows coordinates only: 2 decimals, about a kilometre; no -0.00."""
     return f"{round(latitude, 2) + 0.0:.2f},{round(longitude, 2) + 0.0:.2f}"
+
+
+def position_of(place: Place, body: Json) -> tuple[float, float]:
+    """Return the coordinates that were asked for, else those that the answer names. Raises RefusedError without any."""
+    if place.latitude is not None and place.longitude is not None:
+        return place.latitude, place.longitude
+    latitude, longitude = (as_number(body.get(name), name) for name in ("latitude", "longitude"))
+    if latitude is None or longitude is None:
+        raise RefusedError("the answer has no coordinates")
+    return latitude, longitude

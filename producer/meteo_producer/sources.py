@@ -10,10 +10,12 @@ from meteo_producer.open_meteo import OpenMeteo
 from meteo_producer.openweather import OpenWeather
 from meteo_producer.replay import Replay
 from meteo_producer.source import Recording, Selection, Source
+from meteo_producer.visual_crossing import VisualCrossing
 
 SOURCES: Mapping[str, Callable[[Settings, Api], Source]] = {
     "open-meteo": OpenMeteo,
     "openweather": OpenWeather,
+    "visual-crossing": VisualCrossing,
 }
 """Asked about places, again and again."""
 
