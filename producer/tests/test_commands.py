@@ -32,7 +32,10 @@ def run(capfd: pytest.CaptureFixture[str], *arguments: str) -> tuple[Result, str
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--source", "bbc"], "The source 'bbc' is unknown; expected one of open-meteo, openweather, replay."),
+        (
+            ["--source", "bbc"],
+            "The source 'bbc' is unknown; expected one of open-meteo, openweather, visual-crossing, ",
+        ),
         (["--source", "openweather", "--once"], "set OPENWEATHER_API_KEY"),
         (["--city", "Paris", "--once"], "'Paris' is not of the form Name,CC"),
         (["--feed", "tides", "--once"], "The feed 'tides' is unknown; expected one of current, forecast, air_quality."),
