@@ -25,6 +25,7 @@ from meteo_consumer.topic import (
     SERVICE_CONNECT_MS,
     TopicInfo,
     describe_topic,
+    free_parked_records,
     known_topic_id,
     log_bounds,
     open_consumer,
@@ -124,6 +125,7 @@ class Consumption:
         Raises what ended a writer, UnreachableError when Kafka does not answer, TopicChangedError.
         """
         flowing = self._look_after_writers()
+        free_parked_records(self._consumer)
         try:
             polled = self._consumer.poll(timeout_ms=POLL_MS if flowing else BUSY_POLL_MS)
         except OffsetOutOfRangeError:
