@@ -5,11 +5,17 @@ Every message is one sentence a person can act on: what is wrong, what was expec
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class MeteoError(Exception):
-    """Anything the platform refuses or fails at, told in a sentence."""
+    """Anything the platform refuses or fails at, told in a sentence.
+
+    `answer`: the parsed body of an API's answer that had the status of a good one and says this inside; else None.
+    """
 
     exit_code = 1
+    answer: Any = None
 
 
 class TerminalError(MeteoError):

@@ -12,9 +12,10 @@ import structlog
 
 from meteo_common.errors import RefusedError, UsageError
 from meteo_common.places import Place
-from meteo_common.settings import Settings, stack_directory
+from meteo_common.settings import Settings
 from meteo_producer.answer import as_list, as_number, as_object
 from meteo_producer.api import Api, Endpoint
+from meteo_producer.state import producer_directory
 
 log = structlog.get_logger()
 
@@ -23,11 +24,14 @@ class Coordinates:
     """Where places are; what was looked up is kept in `coordinates.json` of the service's state directory."""
 
     def __init__(self, settings: Settings, api: Api) -> None:
-        directory = settings.meteo_state_dir or stack_directory() / "data" / "producer"
-        self._file = directory / "coordinates.json"
+        self._file = producer_directory(settings) / "coordinates.json"
         self._api = api
         self._endpoint = Endpoint(
-            "Open-Meteo's geocoding", settings.open_meteo_geocoding_url, "/v1/search", "OPEN_METEO_GEOCODING_URL"
+            "Open-Meteo's geocoding",
+            settings.open_meteo_geocoding_url,
+            "/v1/search",
+            "OPEN_METEO_GEOCODING_URL",
+            account="open-meteo",
         )
         self._known = _read(self._file)
 

@@ -29,6 +29,10 @@ class RateLimitedError(TransientError):
     """The provider asks for a pause, of `retry_after` seconds where it said so."""
 
 
+class BudgetSpentError(TransientError):
+    """Asking would exceed what the provider allows; `retry_after` says in how many seconds it would no longer."""
+
+
 @dataclass(frozen=True)
 class Answers:
     """What a provider said of one place at one poll.
@@ -53,11 +57,14 @@ class Source(Protocol):
     def ready(self) -> None:
         """Raise UsageError naming the setting without which it cannot be asked."""
 
+    def poll_cost(self, feeds: Collection[Feed]) -> float:
+        """Return what `fetch` takes from the budget for these feeds, in the provider's unit; 0 without a provider."""
+
     def fetch(self, place: Place, feeds: Collection[Feed], collected_at: datetime) -> Answers:
         """Ask about a place that has coordinates.
 
         Raises UsageError for what must be set right, UnreachableError when the provider does not answer,
-        RateLimitedError when it wants a pause.
+        RateLimitedError when it wants a pause, BudgetSpentError when its budget is spent.
         """
 
     def normalise(self, answers: Answers) -> Message:
