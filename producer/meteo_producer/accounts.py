@@ -130,7 +130,7 @@ class Accounts:
     @classmethod
     def in_memory(cls, settings: Settings | None = None) -> Accounts:
         """Return accounts that end with the process."""
-        return cls(settings or Settings(), State())
+        return cls(settings or Settings.model_validate({}), State())
 
     def __getitem__(self, name: AccountName) -> Account:
         return self._accounts[name]
@@ -269,7 +269,7 @@ def pause_seconds(asked: float | None, reason: str, consecutive: int, now: float
     if asked is not None and asked > 0:
         return min(max(asked, 1.0), LONGEST_ASKED_PAUSE)
     jitter = random.uniform(1.0, 1.5)  # noqa: S311
-    doubled = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(consecutive - 1, 10) * jitter)
+    doubled: float = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(consecutive - 1, 10) * jitter)
     for word, seconds in LIMITS_NAMED.items():
         if word in reason.lower():
             return max(doubled, seconds - now % seconds + jitter)

@@ -97,9 +97,7 @@ class Api:
         self._session = requests.Session()
         self._session.headers["User-Agent"] = "meteo"
 
-    def get(
-        self, endpoint: Endpoint, params: Mapping[str, str | int | float], about: str, cost: float = 1.0
-    ) -> Any:
+    def get(self, endpoint: Endpoint, params: Mapping[str, str | int | float], about: str, cost: float = 1.0) -> Any:
         """Return the parsed JSON body of a GET; `about` is what is asked for, as a person knows it.
 
         `cost` is in the unit of the account; what the answer says that it was (`queryCost`) replaces it.
@@ -173,7 +171,9 @@ class Api:
         if code in {400, 401, 403, 404, 422} and reason:
             raise UsageError(f"{endpoint} does not answer for {about} ({code}: {reason}); check the place's spelling.")
         if code >= 500 or code == 408:
-            raise UnreachableError(f"{endpoint} has a fault of its own ({code}); it is tried again.", answer.retry_after)
+            raise UnreachableError(
+                f"{endpoint} has a fault of its own ({code}); it is tried again.", answer.retry_after
+            )
         raise UsageError(f"{endpoint} answers {code} to {endpoint.path}; check {endpoint.setting}, its base URL.")
 
 
@@ -206,7 +206,7 @@ def _code(value: Any) -> int | None:
 
 
 def _reason(answer: Answer, body: Any) -> str:
-    """The provider's own words, shortened: OpenWeather says `message`, Open-Meteo `reason`, Visual Crossing only that."""
+    """The provider's own words, shortened: OpenWeather's `message`, Open-Meteo's `reason`, Visual Crossing's text."""
     if isinstance(body, dict):
         text = str(body.get("reason") or body.get("message") or "")
     elif body is None and answer.status >= 400 and not answer.content.lstrip().startswith(b"<"):

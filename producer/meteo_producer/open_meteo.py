@@ -52,6 +52,8 @@ COMPONENTS = {
     "ozone": "o3",
     "ammonia": "nh3",
 }
+Params = dict[str, str | int | float]
+AIR_PARAMS: Params = {"current": ",".join(["european_aqi", *COMPONENTS])}
 
 CONDITIONS = {
     0: "clear sky", 1: "mainly clear", 2: "partly cloudy", 3: "overcast", 45: "fog", 48: "depositing rime fog",
@@ -73,45 +75,38 @@ class OpenMeteo:
 
     def __init__(self, settings: Settings, api: Api) -> None:
         self._api = api
-        self._forecast = Endpoint("Open-Meteo", settings.open_meteo_url, "/v1/forecast", "OPEN_METEO_URL")
+        self._forecast = Endpoint(
+            "Open-Meteo", settings.open_meteo_url, "/v1/forecast", "OPEN_METEO_URL", account="open-meteo"
+        )
         self._air = Endpoint(
             "Open-Meteo's air quality",
             settings.open_meteo_air_quality_url,
             "/v1/air-quality",
             "OPEN_METEO_AIR_QUALITY_URL",
+            account="open-meteo",
         )
 
     def ready(self) -> None:
         """It needs no key."""
 
+    def poll_cost(self, feeds: Collection[Feed]) -> float:
+        """Return the weights of the one or two calls."""
+        return weight(_current_params(feeds)) + ("air_quality" in feeds) * weight(AIR_PARAMS)
+
     def fetch(self, place: Place, feeds: Collection[Feed], collected_at: datetime) -> Answers:
         """Ask once for current values and forecast together, once for air quality."""
-        where: dict[str, str | int | float] = {
+        # `auto`: the sun's local day.
+        where: Params = {
             "latitude": place.latitude or 0.0,
             "longitude": place.longitude or 0.0,
             "timezone": "auto",
         }
-        # 4 quarters and the present one: the precipitation of exactly the last hour. `auto`: the sun's local day.
-        params: dict[str, str | int | float] = {
-            **where,
-            "current": CURRENT,
-            "minutely_15": "precipitation",
-            "past_minutely_15": 4,
-            "forecast_minutely_15": 1,
-            "daily": "sunrise,sunset",
-            "forecast_days": 1,
-            "wind_speed_unit": "ms",
-        }
-        if "forecast" in feeds:
-            # 2 past hours complete the first step.
-            params |= {"hourly": "temperature_2m,precipitation", "past_hours": 2, "forecast_hours": STEPS * 3 + 3}
-        bodies = {"current": self._api.get(self._forecast, params, str(place))}
+        params = _current_params(feeds)
+        bodies = {"current": self._api.get(self._forecast, where | params, str(place), weight(params))}
         missing: dict[str, MeteoError] = {}
         if "air_quality" in feeds:
             try:
-                bodies["air_pollution"] = self._api.get(
-                    self._air, {**where, "current": ",".join(["european_aqi", *COMPONENTS])}, str(place)
-                )
+                bodies["air_pollution"] = self._api.get(self._air, where | AIR_PARAMS, str(place), weight(AIR_PARAMS))
             except MeteoError as error:
                 missing["air_quality"] = error
         return Answers(place, collected_at, bodies, missing=missing)
@@ -142,6 +137,29 @@ class OpenMeteo:
             forecast=forecast,
             refused=refused,
         )
+
+
+def weight(params: Params) -> float:
+    """Return how many calls a request of up to 14 days counts as: 1 up to 10 variables, 1.5 for 15 (en/pricing)."""
+    blocks = [str(params[block]) for block in ("current", "minutely_15", "hourly", "daily") if block in params]
+    return max(1.0, sum(len(block.split(",")) for block in blocks) / 10)
+
+
+def _current_params(feeds: Collection[Feed]) -> Params:
+    # 4 quarters and the present one: the precipitation of exactly the last hour.
+    params: Params = {
+        "current": CURRENT,
+        "minutely_15": "precipitation",
+        "past_minutely_15": 4,
+        "forecast_minutely_15": 1,
+        "daily": "sunrise,sunset",
+        "forecast_days": 1,
+        "wind_speed_unit": "ms",
+    }
+    if "forecast" in feeds:
+        # 2 past hours complete the first step.
+        params |= {"hourly": "temperature_2m,precipitation", "past_hours": 2, "forecast_hours": STEPS * 3 + 3}
+    return params
 
 
 def read_current(body: Json) -> tuple[Observation, datetime]:

@@ -52,6 +52,10 @@ class OpenWeather:
         """Raise UsageError without a key."""
         self._secret()
 
+    def poll_cost(self, feeds: Collection[Feed]) -> float:
+        """Return the number of calls: one for each feed."""
+        return 1.0 + sum(feed != "current" for feed in feeds)
+
     def fetch(self, place: Place, feeds: Collection[Feed], collected_at: datetime) -> Answers:
         """Ask once per feed."""
         params: dict[str, str | int | float] = {
@@ -65,7 +69,7 @@ class OpenWeather:
         for feed, (name, path) in PATHS.items():
             if feed != "current" and feed not in feeds:
                 continue
-            endpoint = Endpoint("OpenWeather", self._base_url, path, "OPENWEATHER_URL", "OPENWEATHER_API_KEY")
+            endpoint = Endpoint("OpenWeather", self._base_url, path, "OPENWEATHER_URL", account="openweather")
             try:
                 bodies[name] = self._api.get(endpoint, params, str(place))
             except MeteoError as error:

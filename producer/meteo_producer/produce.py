@@ -15,12 +15,14 @@ from meteo_common.places import Place
 from meteo_common.schedule import run_every
 from meteo_common.service import Service
 from meteo_common.settings import Settings
+from meteo_producer.accounts import Accounts
 from meteo_producer.api import Api
 from meteo_producer.coordinates import Coordinates
 from meteo_producer.delivery import Delivery
 from meteo_producer.poll import Poll
 from meteo_producer.source import FEEDS, Feed, Recording, Source
 from meteo_producer.sources import SOURCES
+from meteo_producer.state import State
 
 log = structlog.get_logger()
 
@@ -46,7 +48,7 @@ def produce_once(settings: Settings, name: str, feeds: Collection[Feed] = FEEDS)
 
     What can be had is produced; then the first error is raised.
     """
-    api = Api()
+    api = Api(Accounts(settings, State.of(settings)))
     poll = Poll(open_sources(settings, name, api), Coordinates(settings, api), settings.forecast_every, feeds)
     messages: list[Message] = []
     errors: list[MeteoError] = []
@@ -96,7 +98,7 @@ def produce_every(settings: Settings, name: str, feeds: Collection[Feed] = FEEDS
 
     Raises UsageError when the very first round fails for every place by what must be set right.
     """
-    api = Api()
+    api = Api(Accounts(settings, State.of(settings)))
     sources = open_sources(settings, name, api)
     service = Service("producer", settings.meteo_metrics_port)
     try:

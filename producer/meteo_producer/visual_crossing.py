@@ -63,6 +63,10 @@ class VisualCrossing:
         """Raise UsageError without a key."""
         self._secret()
 
+    def poll_cost(self, feeds: Collection[Feed]) -> float:  # noqa: ARG002 - the same whatever is asked for
+        """Return 1: the record that a current or forecast request costs."""
+        return 1.0
+
     def fetch(self, place: Place, feeds: Collection[Feed], collected_at: datetime) -> Answers:
         """Ask once for current conditions and, when it is due, the forecast: 1 record. There is no air quality."""
         ahead = "forecast" in feeds
@@ -112,9 +116,11 @@ class VisualCrossing:
                 messages.append((own, self.normalise(one)))
         return messages
 
-    def _ask(self, place: Place, period: str, include: str, cost: float = 1.0) -> Any:  # noqa: ARG002
-        path = f"{TIMELINE}/{place.latitude or 0.0},{place.longitude or 0.0}/{period}"
-        endpoint = Endpoint("Visual Crossing", self._base_url, path, "VISUAL_CROSSING_URL", "VISUAL_CROSSING_API_KEY")
+    def _ask(self, place: Place, period: str, include: str, cost: float = 1.0) -> Any:
+        below = f"/{place.latitude or 0.0},{place.longitude or 0.0}/{period}"
+        endpoint = Endpoint(
+            "Visual Crossing", self._base_url, TIMELINE, "VISUAL_CROSSING_URL", account="visual-crossing", below=below
+        )
         params: dict[str, str | int | float] = {
             "key": self._secret(),
             "unitGroup": ASKED_UNITS,
@@ -122,7 +128,7 @@ class VisualCrossing:
             "elements": ELEMENTS,
             "contentType": "json",
         }
-        return self._api.get(endpoint, params, str(place))
+        return self._api.get(endpoint, params, str(place), cost)
 
     def _secret(self) -> str:
         if self._key is None:
