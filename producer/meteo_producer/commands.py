@@ -16,6 +16,8 @@ from meteo_producer.produce import play, produce_every, produce_once
 from meteo_producer.source import FEEDS, Feed, Selection
 from meteo_producer.sources import RECORDINGS, SOURCES
 
+NAMES = tuple(dict.fromkeys([*SOURCES, *RECORDINGS]))
+
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 
 
@@ -25,7 +27,7 @@ def main() -> None:
 
 
 def produce(
-    source: Annotated[str, typer.Option(help=f"One of {', '.join([*SOURCES, *RECORDINGS])}.")] = "open-meteo",
+    source: Annotated[str, typer.Option(help=f"One of {', '.join(NAMES)}.")] = "open-meteo",
     feed: Annotated[
         str | None, typer.Option(help=f"Ask only for this besides the current weather: {', '.join(FEEDS)}.")
     ] = None,
@@ -41,7 +43,7 @@ def produce(
     ] = None,
 ) -> None:
     """Take weather from a source to Kafka: polls until stopped, one poll (--once), or a whole recording."""
-    configure_logs("producer", long_running=not once and source not in RECORDINGS)
+    configure_logs("producer", long_running=not once and not _is_recording(source, first, last))
     run_command(lambda: _run(source, feed, city or [], (first, last), once, every))
 
 
@@ -56,12 +58,12 @@ register(app)
 def _run(
     source: str, feed: str | None, cities: list[str], days: tuple[str | None, str | None], once: bool, every: str | None
 ) -> None:
-    if source not in SOURCES and source not in RECORDINGS:
-        raise UsageError(f"The source '{source}' is unknown; expected one of {', '.join([*SOURCES, *RECORDINGS])}.")
+    if source not in NAMES:
+        raise UsageError(f"The source '{source}' is unknown; expected one of {', '.join(NAMES)}.")
     if once and every:
         raise UsageError("--once and --every exclude each other: one poll, or one at each interval.")
     settings = load_settings(city=";".join(cities) or None, produce_every=_duration(every))
-    if source in RECORDINGS:
+    if _is_recording(source, *days):
         _play(settings, source, feed, bool(cities), days, every)
         return
     if any(days):
@@ -73,6 +75,11 @@ def _run(
         produce_every(settings, source, feeds)
 
 
+def _is_recording(source: str, first: str | None, last: str | None) -> bool:
+    """The simulation is both: its days, when they are given, are played; else it is polled."""
+    return source in RECORDINGS and (source not in SOURCES or bool(first or last))
+
+
 def _play(
     settings: Settings,
     source: str,
@@ -81,7 +88,7 @@ def _play(
     days: tuple[str | None, str | None],
     every: str | None,
 ) -> None:
-    if every or feed not in {None, "current"}:
+    if (every and source not in SOURCES) or feed not in {None, "current"}:
         raise UsageError(f"{source} is played once and holds observations only: leave out --every and --feed.")
     first, last = (_day(name, text) for name, text in zip(("--from", "--to"), days, strict=True))
     if first and last and first > last:

@@ -72,6 +72,7 @@ class OpenMeteo:
     """The source `open-meteo`."""
 
     name = "open-meteo"
+    needs_coordinates = True
 
     def __init__(self, settings: Settings, api: Api) -> None:
         self._api = api

@@ -42,6 +42,7 @@ class OpenWeather:
     """The source `openweather`."""
 
     name = "openweather"
+    needs_coordinates = True
 
     def __init__(self, settings: Settings, api: Api) -> None:
         self._api = api

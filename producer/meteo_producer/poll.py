@@ -76,7 +76,7 @@ class Poll:
         return message
 
     def _fetch(self, source: Source, place: Place, feeds: list[Feed]) -> Answers:
-        located = self._coordinates.locate(place)
+        located = self._coordinates.locate(place) if source.needs_coordinates else place
         return source.fetch(located, feeds, datetime.now(UTC))
 
     def _is_due(self, source: Source, place: Place, feed: Feed) -> bool:

@@ -53,6 +53,8 @@ class Source(Protocol):
     """A provider that is asked about a place."""
 
     name: str
+    needs_coordinates: bool
+    """Whether a place that CITY gives by name only must be looked up first, over the network."""
 
     def ready(self) -> None:
         """Raise UsageError naming the setting without which it cannot be asked."""
@@ -61,7 +63,7 @@ class Source(Protocol):
         """Return what `fetch` takes from the budget for these feeds, in the provider's unit; 0 without a provider."""
 
     def fetch(self, place: Place, feeds: Collection[Feed], collected_at: datetime) -> Answers:
-        """Ask about a place that has coordinates.
+        """Ask about a place, which has coordinates if the source needs them.
 
         Raises UsageError for what must be set right, UnreachableError when the provider does not answer,
         RateLimitedError when it wants a pause, BudgetSpentError when its budget is spent.

@@ -9,6 +9,7 @@ from meteo_producer.api import Api
 from meteo_producer.open_meteo import OpenMeteo
 from meteo_producer.openweather import OpenWeather
 from meteo_producer.replay import Replay
+from meteo_producer.simulation import SimulatedDays, Simulation
 from meteo_producer.source import Recording, Selection, Source
 from meteo_producer.visual_crossing import VisualCrossing
 
@@ -16,10 +17,12 @@ SOURCES: Mapping[str, Callable[[Settings, Api], Source]] = {
     "open-meteo": OpenMeteo,
     "openweather": OpenWeather,
     "visual-crossing": VisualCrossing,
+    "simulation": Simulation,
 }
 """Asked about places, again and again."""
 
 RECORDINGS: Mapping[str, Callable[[Settings, Selection], Recording]] = {
     "replay": Replay,
+    "simulation": SimulatedDays,
 }
-"""Played once, from their beginning to their end."""
+"""Played once, from their beginning to their end. One that is also a source is played when its days are given."""

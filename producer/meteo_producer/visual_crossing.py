@@ -51,6 +51,7 @@ class VisualCrossing:
     """The source `visual-crossing`, and the past days of the same provider."""
 
     name = "visual-crossing"
+    needs_coordinates = True
     days_per_call = 10
     """240 of the free plan's 1,000 records a day: four calls use them nearly up, and a lost answer costs little."""
 

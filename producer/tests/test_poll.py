@@ -24,6 +24,8 @@ from meteo_producer.source import Answers, Feed, KeyRefusedError, build
 class Fake:
     """A source that answers, or fails as told, and remembers what it was asked."""
 
+    needs_coordinates = True
+
     def __init__(self, name: str) -> None:
         self.name = name
         self.error: MeteoError | None = None
