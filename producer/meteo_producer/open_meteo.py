@@ -114,7 +114,8 @@ class OpenMeteo:
 
     def normalise(self, answers: Answers) -> Message:
         """Return the message; `station_id` names the coordinates that were asked for, not the model's grid point."""
-        body = _answer(answers.bodies.get("current"), "the answer")
+        archived = answers.bodies.get("archive")
+        body = _answer(answers.bodies.get("current"), "the answer") if archived is None else _as_current(archived)
         latitude, longitude = position_of(answers.place, body)
         observation, observed_at = read_current(body)
         refused: list[str] = []
@@ -177,7 +178,7 @@ def read_current(body: Json) -> tuple[Observation, datetime]:
         raise RefusedError(f"the answer has no current values, only {', '.join(blocks) or 'its frame'}")
     current = as_object(body[name], name)
     named = as_object(body.get(f"{name}_units"), f"{name}_units")
-    observed_at = _instant(current.get("time"), body, f"{name}.time")
+    observed_at = read_time(current.get("time"), body, f"{name}.time")
     if observed_at is None:
         raise RefusedError(f"{name}.time is missing")
     observation = Observation(condition=_condition(current, name))
@@ -230,11 +231,11 @@ def read_sun(body: Json, observed_at: datetime) -> Sun | None:
     days = as_list(daily.get("time"), "daily.time")
     rises, sets = (as_list(daily.get(name), f"daily.{name}") for name in ("sunrise", "sunset"))
     for position, day in enumerate(days):
-        start = _instant(day, body, "daily.time")
+        start = read_time(day, body, "daily.time")
         if start is None or (start + _offset(body)).date() != local or position >= min(len(rises), len(sets)):
             continue
-        rise = _instant(rises[position], body, "daily.sunrise")
-        down = _instant(sets[position], body, "daily.sunset")
+        rise = read_time(rises[position], body, "daily.sunrise")
+        down = read_time(sets[position], body, "daily.sunset")
         if rise and down and not timedelta() < down - rise < timedelta(days=1):
             return Sun()
         return Sun(_real(rise), _real(down))
@@ -247,7 +248,7 @@ def read_air_quality(body: Any) -> tuple[AirQuality | None, float | None]:
         return None, None
     answer = _answer(body, "the air quality answer")
     current = as_object(answer.get("current"), "current")
-    observed_at = _instant(current.get("time"), answer, "current.time")
+    observed_at = read_time(current.get("time"), answer, "current.time")
     if observed_at is None:
         raise RefusedError("the air quality answer has no current values")
     named = as_object(answer.get("current_units"), "current_units")
@@ -258,6 +259,18 @@ def read_air_quality(body: Any) -> tuple[AirQuality | None, float | None]:
     }
     index = as_number(current.get("european_aqi"), "current.european_aqi")
     return AirQuality("european", observed_at, None, components), index
+
+
+def _as_current(body: Any) -> Json:
+    """Return the archive's answer about one hour as one about now: same names, precipitation of the hour before."""
+    archived = _answer(body, "the answer")
+    hourly = as_object(archived.get("hourly"), "hourly")
+    lists = {name: as_list(values, f"hourly.{name}") for name, values in hourly.items()}
+    if any(len(values) != 1 for values in lists.values()):
+        raise RefusedError("the archive's answer is about several hours, expected one")
+    current = {name: values[0] for name, values in lists.items()}
+    interval = {"interval": HOUR.total_seconds()}
+    return archived | {"current": current | interval, "current_units": archived.get("hourly_units"), "hourly": None}
 
 
 def _answer(body: Any, name: str) -> Json:
@@ -276,7 +289,8 @@ def _offset(body: Json) -> timedelta:
     return timedelta(seconds=seconds)
 
 
-def _instant(value: Any, body: Json, field: str) -> datetime | None:
+def read_time(value: Any, body: Json, field: str) -> datetime | None:
+    """Return the instant of a time of the answer, by its `utc_offset_seconds`. Raises RefusedError when it is none."""
     if not isinstance(value, str):
         return as_instant(value, field)
     try:
@@ -316,7 +330,7 @@ def _series(
     values = as_list(block.get(key), field)
     series = {}
     for time, value in zip(times, values, strict=False):
-        instant = _instant(time, body, f"{name}.time")
+        instant = read_time(time, body, f"{name}.time")
         if instant is not None:
             series[instant] = units.convert(as_number(value, field), str(named.get(key, unit)), conversions, field)
     return series

@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping
 from meteo_common.settings import Settings
 from meteo_producer.api import Api
 from meteo_producer.open_meteo import OpenMeteo
+from meteo_producer.open_meteo_archive import OpenMeteoArchive
 from meteo_producer.openweather import OpenWeather
 from meteo_producer.replay import Replay
 from meteo_producer.simulation import SimulatedDays, Simulation
-from meteo_producer.source import Recording, Selection, Source
+from meteo_producer.source import History, Recording, Selection, Source
 from meteo_producer.visual_crossing import VisualCrossing
 
 SOURCES: Mapping[str, Callable[[Settings, Api], Source]] = {
@@ -20,6 +21,12 @@ SOURCES: Mapping[str, Callable[[Settings, Api], Source]] = {
     "simulation": Simulation,
 }
 """Asked about places, again and again."""
+
+HISTORIES: Mapping[str, Callable[[Settings, Api], History]] = {
+    "open-meteo": OpenMeteoArchive,
+    "visual-crossing": VisualCrossing,
+}
+"""Asked about past days, each of them once."""
 
 RECORDINGS: Mapping[str, Callable[[Settings, Selection], Recording]] = {
     "replay": Replay,
