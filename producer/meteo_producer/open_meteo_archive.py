@@ -43,7 +43,11 @@ class OpenMeteoArchive:
         self._zone = settings.zone
         self._source = OpenMeteo(settings, api)
         self._endpoint = Endpoint(
-            "Open-Meteo's archive", settings.open_meteo_archive_url, "/v1/archive", "OPEN_METEO_ARCHIVE_URL"
+            "Open-Meteo's archive",
+            settings.open_meteo_archive_url,
+            "/v1/archive",
+            "OPEN_METEO_ARCHIVE_URL",
+            account="open-meteo",
         )
 
     def ready(self) -> None:
@@ -70,7 +74,7 @@ class OpenMeteoArchive:
             # Local time has an hour twice and another one never; UTC has each once.
             "timezone": "GMT",
         }
-        body = self._api.get(self._endpoint, params, str(place))
+        body = self._api.get(self._endpoint, params, str(place), self.cost((last - first).days + 1))
         return Answers(place, collected_at, {"archive": body})
 
     def normalise_days(self, answers: Answers) -> list[tuple[date, Message]]:
