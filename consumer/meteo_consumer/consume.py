@@ -83,6 +83,7 @@ class Consumption:
         now = time.monotonic()
         self._looked_at = self._took_at = self._polled_at = self._reported_at = now
         self._committed: dict[int, int] = {}
+        self._told = 0
 
     @property
     def troubles(self) -> str | None:
@@ -145,6 +146,10 @@ class Consumption:
         """Commit offsets and tell the lag."""
         self._reported_at = time.monotonic()
         moved = {}
+        taken = self._written()
+        if taken != self._told:
+            log.info("taken", records=taken - self._told)
+            self._told = taken
         for number, writer in self._writers.items():
             if writer.position is None:
                 continue
@@ -231,6 +236,10 @@ class Consumption:
 
     def _changed(self) -> TopicChangedError:
         return TopicChangedError(f"The topic {self._topic.name} was made again; run it again to take the new one.")
+
+    def _written(self) -> int:
+        writers = sum(writer.rows + writer.dead_letters for writer in self._writers.values())
+        return writers + self.taken.rows + self.taken.dead_letters
 
     def _count(self, writer: PartitionWriter) -> None:
         self.taken.rows += writer.rows
