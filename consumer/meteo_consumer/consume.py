@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import structlog
 from kafka import ConsumerRebalanceListener, KafkaConsumer, OffsetAndMetadata, TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord
-from kafka.errors import FencedInstanceIdError, KafkaError, OffsetOutOfRangeError
+from kafka.errors import FencedInstanceIdError, IllegalStateError, KafkaError, OffsetOutOfRangeError
 from prometheus_client import Counter, Gauge
 
 from meteo_common.errors import TransientError, UnreachableError, UsageError
@@ -46,6 +46,10 @@ REPORT_SECONDS = 1.0
 """How often offsets are committed to Kafka and the lag is told."""
 CLOSE_SECONDS = 3.0
 """How long the batches in hand are waited for at the end."""
+
+# The group may take a partition in the client's own thread, between two of our calls: then the client no longer knows
+# it, and says so in one of these ways. The note of it is about to be followed.
+GONE = (KeyError, ValueError, AssertionError, IllegalStateError)
 
 LAG = Gauge("meteo_consumer_lag_records", "Records behind the end of the log", ["partition"])
 REBALANCES = Counter("meteo_consumer_rebalances", "Partitions that came and went", ["change"])
@@ -157,9 +161,9 @@ class Consumption:
             if self._committed.get(number) != writer.position:
                 moved[partition] = OffsetAndMetadata(writer.position, "", -1)
                 self._committed[number] = writer.position
-            end = self._consumer.highwater(partition)
-            if end is not None:
-                LAG.labels(number).set(max(0, end - writer.position))
+            with suppress(*GONE):
+                if (end := self._consumer.highwater(partition)) is not None:
+                    LAG.labels(number).set(max(0, end - writer.position))
         if moved and self._consumer.config["group_id"] is not None:
             with suppress(KafkaError):
                 self._consumer.commit_async(moved)
@@ -176,17 +180,21 @@ class Consumption:
                 self._writers[number].give_bounds(starts[number], ends[number])
         for number, writer in self._writers.items():
             writer.check()
-            partition = TopicPartition(self._topic.name, number)
-            start = writer.take_start()
-            if start is not None:
-                self._at[number] = start
-                self._consumer.seek(partition, start)
-            if writer.has_room:
-                self._consumer.resume(partition)
-            else:
-                flowing = False
-                self._consumer.pause(partition)
+            with suppress(*GONE):
+                flowing &= self._direct(TopicPartition(self._topic.name, number), writer)
         return flowing
+
+    def _direct(self, partition: TopicPartition, writer: PartitionWriter) -> bool:
+        """Let a partition be polled from where its writer wants it, while that has room; return whether it has."""
+        start = writer.take_start()
+        if start is not None:
+            self._at[writer.partition] = start
+            self._consumer.seek(partition, start)
+        if writer.has_room:
+            self._consumer.resume(partition)
+        else:
+            self._consumer.pause(partition)
+        return writer.has_room
 
     def _begin_again(self, partitions: Iterable[int]) -> None:
         partitions = list(partitions)
@@ -195,6 +203,10 @@ class Consumption:
 
     def _hand_over(self, number: int, records: list[ConsumerRecord]) -> None:
         before, after = self._at[number], records[-1].offset + 1
+        if records[0].offset < before:
+            # It went and came back between two looks: the client began it anew.
+            self._begin_again([number])
+            return
         if records[0].offset > before:
             # A hole is either transaction markers or what retention deleted while we were reading.
             start = log_bounds(self._consumer, self._topic, [number])[0][number]
@@ -206,7 +218,9 @@ class Consumption:
 
     def _skip_what_is_no_record(self, number: int) -> None:
         """Move the position past markers at the log's end, which poll never returns."""
-        reached = self._consumer.position(TopicPartition(self._topic.name, number), timeout_ms=POLL_MS)
+        reached = None
+        with suppress(*GONE):
+            reached = self._consumer.position(TopicPartition(self._topic.name, number), timeout_ms=POLL_MS)
         if reached is not None and reached > self._at[number]:
             self._writers[number].offer(Stretch(self._at[number], reached, []))
             self._at[number] = reached
@@ -249,8 +263,9 @@ class Consumption:
 def _stand_still(consumer: KafkaConsumer, partitions: Iterable[TopicPartition]) -> None:
     for partition in partitions:
         # The client insists on an offset before the position is known; what lies there is not fetched while paused.
-        consumer.seek(partition, 0)
-        consumer.pause(partition)
+        with suppress(*GONE):
+            consumer.seek(partition, 0)
+            consumer.pause(partition)
 
 
 def consume_until_idle(settings: Settings) -> Taken:

@@ -52,6 +52,7 @@ class Positions:
     ADVANCE = """
         UPDATE positions SET next_offset = %(after)s, control_records = control_records + %(control)s,
         updated_at = now() WHERE topic_id = %(id)s AND partition = %(partition)s AND next_offset = %(before)s
+        AND next_offset <= %(after)s
     """
     GAP = "INSERT INTO gaps (topic_id, partition, from_offset, to_offset) VALUES (%s, %s, %s, %s)"
 
