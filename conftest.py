@@ -25,6 +25,8 @@ PORT_OFFSET = 3000
 METEO = Path(sys.executable).parent / "meteo"
 PARTITIONS = 3
 
+pytest_plugins = ["servers"]
+
 
 @dataclass(frozen=True)
 class Tenant:
@@ -38,6 +40,7 @@ class Tenant:
         settings = self.settings
         return {
             **os.environ,
+            "BOOTSTRAP_SERVERS": settings.bootstrap_servers,
             "TOPIC_NAME": settings.topic_name,
             "DATABASE_URL": settings.database_url.get_secret_value(),
             "HDFS_BASE_PATH": settings.hdfs_base_path,
