@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import uuid
@@ -45,6 +46,7 @@ class Tenant:
             "DATABASE_URL": settings.database_url.get_secret_value(),
             "HDFS_BASE_PATH": settings.hdfs_base_path,
             "HBASE_TABLE": settings.hbase_table,
+            "METEO_STATE_DIR": str(settings.meteo_state_dir),
         }
 
     def meteo(
@@ -140,6 +142,7 @@ class TenantMaker:
     """Makes tenants on the session's stack."""
 
     def __init__(self, stack: Path, settings: Settings) -> None:
+        self._stack = stack
         self._settings = settings
         secrets = yaml.safe_load((stack / "secrets.yml").read_text("utf-8"))
         self._superuser = secrets["postgres_superuser_password"]
@@ -158,9 +161,18 @@ class TenantMaker:
                     "database_url": SecretStr(f"{url}/{name}"),
                     "hdfs_base_path": f"/user/hdfs/{name}",
                     "hbase_table": name,
+                    "meteo_state_dir": self._state_directory(name),
                 }
             )
         )
+
+    def _state_directory(self, name: str) -> Path:
+        """Return a directory that the services' user may write, whoever runs the tests."""
+        directory = self._stack / "data" / "producers" / name
+        for path in (directory.parent, directory):
+            path.mkdir(exist_ok=True)
+            shutil.chown(path, self._stack.stat().st_uid, self._stack.stat().st_gid)
+        return directory
 
     def _as_superuser(self, statement: str) -> None:
         host = self._settings.database_url.get_secret_value().rpartition("@")[2].partition("/")[0]

@@ -74,7 +74,7 @@ def victim(make_tenant: TenantMaker) -> Victim:
     return Victim(make_tenant(), undisturbed(make_tenant, SLICE), SLICE)
 
 
-@pytest.mark.parametrize("name", FAILPOINTS)
+@pytest.mark.parametrize("name", [name for name in FAILPOINTS if name.partition(".")[0] in COMMANDS])
 def test_a_kill_at_a_named_place_is_made_good_by_the_next_run(victim: Victim, name: str) -> None:
     stage = name.partition(".")[0]
     victim.give_work(stage)

@@ -25,7 +25,7 @@ from meteo_hadoop.aggregate import aggregate_once
 from meteo_hadoop.export import export_once
 from meteo_hadoop.reconcile import reconcile_tiers
 from meteo_hadoop.webhdfs import FileSystem
-from meteo_producer.delivery import Delivery
+from meteo_producer.produce import play
 from meteo_producer.replay import Replay
 from meteo_producer.source import Selection
 
@@ -34,12 +34,8 @@ T = TypeVar("T")
 
 def publish(tenant: Tenant, first: str, last: str) -> int:
     """Send these days of the recorded year and return how many records they are."""
-    messages = list(Replay(tenant.settings, Selection(date.fromisoformat(first), date.fromisoformat(last), ())))
-    with Delivery(tenant.settings) as delivery:
-        for message in messages:
-            delivery.send(message)
-        delivery.flush()
-    return len(messages)
+    recording = Replay(tenant.settings, Selection(date.fromisoformat(first), date.fromisoformat(last), ()))
+    return play(tenant.settings, recording)
 
 
 def recorded_message(day: str = "2013-03-30") -> dict[str, Any]:

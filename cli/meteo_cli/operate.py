@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 
 from meteo_cli import stack
 from meteo_common.console import out, print_columns, run_command
@@ -129,7 +130,18 @@ def _status() -> dict[str, Any]:
         facts["tiers"] = read_freshness(load_settings())
     except MeteoError as error:
         facts["tiers"] = {"error": str(error)}
+    facts["providers"] = _provider_warnings()
     return facts
+
+
+def _provider_warnings() -> list[str]:
+    """Return a sentence for each budget that is nearly used up, each pause and each refused key."""
+    from meteo_producer.budgets import read_reports
+
+    try:
+        return [warning for report in read_reports(load_settings()) for warning in report.warnings()]
+    except MeteoError as error:
+        return [str(error)]
 
 
 def _print_status(facts: dict[str, Any]) -> None:
@@ -139,6 +151,8 @@ def _print_status(facts: dict[str, Any]) -> None:
         for service in facts["services"]
     ]
     print_columns(("service", "state", "healthy", ""), rows)
+    for warning in facts["providers"]:
+        out.print(f"\n[yellow]{escape(warning)}[/yellow]")
     tiers = facts["tiers"]
     if "error" in tiers:
         out.print(f"\n[red]{tiers['error']}[/red]")

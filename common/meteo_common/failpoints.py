@@ -10,6 +10,11 @@ import os
 import signal
 
 FAILPOINTS = (
+    "producer.after_answer",
+    "producer.after_outbox",
+    "producer.before_send",
+    "producer.after_send",
+    "producer.after_ack",
     "consumer.before_copy",
     "consumer.before_commit",
     "consumer.after_commit",

@@ -33,6 +33,9 @@ left the window still counts, so that up to 1/60 of a budget stays unused and no
 KEPT = {1: BUCKETS * 60, 60: BUCKETS * 3600, 3600: 366 * 86400}
 """Seconds for which buckets of a width are kept: as long as a window needs them."""
 
+NEARLY = 0.8
+"""Of a budget: from here on a person is told. A stretched interval uses up to 90 %, and should be seen."""
+
 FIRST_PAUSE = 60.0
 LONGEST_PAUSE = 3600.0
 """Seconds: the ceiling of our own doubling, where a provider does not say how long."""
@@ -105,6 +108,24 @@ class Report:
     paused_for: float
     refusals: tuple[Refusal, ...]
 
+    def warnings(self) -> list[str]:
+        """Return a sentence for each window that is used up to 80 % or more, for a pause, and for each refusal."""
+        account = self.account
+        return [
+            *(
+                f"{account.provider}: {each.used:g} of {each.limit} {account.unit} in {format_duration(each.seconds)}"
+                f" are used; {account.budget_setting} sets the limit."
+                for each in self.windows
+                if each.used >= NEARLY * each.limit
+            ),
+            *(
+                [f"{account.provider} is not asked for {format_duration(self.paused_for)}: it wants a pause (429)."]
+                if self.paused_for
+                else []
+            ),
+            *(refusal.sentence for refusal in self.refusals),
+        ]
+
 
 class Accounts:
     """All accounts; `clock` returns unix seconds."""
@@ -135,8 +156,9 @@ class Accounts:
     def __getitem__(self, name: AccountName) -> Account:
         return self._accounts[name]
 
-    def __contains__(self, name: str) -> bool:
-        return name in self._accounts
+    def of(self, source: str) -> Account | None:
+        """Return the account that a source is charged to; None for one that asks nobody, as the simulation."""
+        return next((account for account in self._accounts.values() if account.name == source), None)
 
     def take(self, name: AccountName, path: str, cost: float = 1.0) -> Charge:
         """Charge the account for a request that is about to be made.

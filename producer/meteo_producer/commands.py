@@ -1,20 +1,24 @@
-"""The command `produce`."""
+"""The commands `produce` and `budgets`."""
 
 from __future__ import annotations
 
+import json
 from datetime import date
 from typing import Annotated
 
 import typer
 
-from meteo_common.console import run_command
+from meteo_common.console import numbered, out, print_columns, run_command
 from meteo_common.durations import parse_duration
 from meteo_common.errors import UsageError
 from meteo_common.logs import configure_logs
 from meteo_common.settings import Settings, load_settings
+from meteo_producer.accounts import Accounts
+from meteo_producer.budgets import HEADINGS, facts_of, rows_of
 from meteo_producer.produce import play, produce_every, produce_once
 from meteo_producer.source import FEEDS, Feed, Selection
 from meteo_producer.sources import RECORDINGS, SOURCES
+from meteo_producer.state import State
 
 NAMES = tuple(dict.fromkeys([*SOURCES, *RECORDINGS]))
 
@@ -47,9 +51,21 @@ def produce(
     run_command(lambda: _run(source, feed, city or [], (first, last), once, every))
 
 
+def budgets(
+    retry_key: Annotated[
+        str | None, typer.Option("--retry-key", metavar="SOURCE", help="Let a source's refused key be tried again.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+) -> None:
+    """Show what may still be asked of each provider, and what to do about a refused key."""
+    configure_logs("producer", long_running=False)
+    run_command(lambda: _budgets(retry_key, as_json))
+
+
 def register(app: typer.Typer) -> None:
-    """Add the command to the command line's app."""
+    """Add the commands to the command line's app."""
     app.command("produce")(produce)
+    app.command("budgets")(budgets)
 
 
 register(app)
@@ -73,6 +89,25 @@ def _run(
         produce_once(settings, source, feeds)
     else:
         produce_every(settings, source, feeds)
+
+
+def _budgets(retry_key: str | None, as_json: bool) -> None:
+    settings = load_settings()
+    accounts = Accounts(settings, State.existing(settings) or State())
+    if retry_key is not None:
+        account = accounts.of(retry_key)
+        if account is None or account.key_setting is None:
+            raise UsageError(f"The source '{retry_key}' has no key; expected openweather or visual-crossing.")
+        number = accounts.retry_key(account.name)
+        out.print(f"{numbered(number, 'refusal')} forgotten; the next poll of {account.name} tries the key again.")
+        return
+    reports = accounts.reports()
+    if as_json:
+        print(json.dumps([facts_of(report) for report in reports]))  # noqa: T201
+        return
+    print_columns(HEADINGS, [row for report in reports for row in rows_of(report)])
+    for warning in (warning for report in reports for warning in report.warnings()):
+        out.print(warning, markup=False)
 
 
 def _is_recording(source: str, first: str | None, last: str | None) -> bool:

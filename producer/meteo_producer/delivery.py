@@ -3,58 +3,52 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import logging
 import threading
 import time
-from collections import deque
-from functools import partial
 from types import TracebackType
 
-import structlog
 from kafka import KafkaProducer
 from kafka.errors import KafkaError, KafkaTimeoutError
+from kafka.future import Future
 
 from meteo_common.errors import UnreachableError, UsageError
-from meteo_common.message import Message, encode
 from meteo_common.settings import Settings
-from meteo_producer.measures import DROPPED, NOT_DELIVERED, PRODUCED
 
-log = structlog.get_logger()
 # The client tells every attempt to reconnect, as an error; what matters of it is told here once.
 logging.getLogger("kafka").setLevel(logging.CRITICAL)
 
 DELIVERY_MS = 30_000
 """How long an accepted message may wait for its acknowledgement."""
 REQUEST_MS = 10_000
-WAITING = 1000
-"""Messages kept while Kafka cannot be reached: a week of one place at the default interval."""
+LINGER_MS = 20
+"""A recording's batches wait this long to fill up."""
 
 
 class Delivery:
     """A connection to the topic.
 
     `patience`: seconds to look for a broker; 10 lets a person know within 15.
-    `keep`: what could not be delivered waits here, up to 1,000 messages, and is sent again by `resend`; else the first
-    failure ends the delivery.
+    `lasting`: of a service, which sends what it has at once and waits for a topic that is not there yet.
     `stopping`: when set, no wait is longer than 3 s.
     """
 
     def __init__(
-        self, settings: Settings, *, patience: float = 10, keep: bool = False, stopping: threading.Event | None = None
+        self,
+        settings: Settings,
+        *,
+        patience: float = 10,
+        lasting: bool = False,
+        stopping: threading.Event | None = None,
     ) -> None:
         self.delivered = 0
         self._servers = settings.bootstrap_servers
         self._topic = settings.topic_name
         self._patience_ms = int(patience * 1000)
-        self._keep = keep
+        self._lasting = lasting
         self._stopping = stopping or threading.Event()
-        # The client's thread adds here and ours takes: a deque allows that, a counter would not.
-        self._waiting: deque[Message] = deque()
-        self._under_way: dict[int, Message] = {}
-        self._numbers = itertools.count()
-        self._lost = 0
         self._producer: KafkaProducer | None = None
+        self._futures: list[Future] = []
 
     def __enter__(self) -> Delivery:
         self.connect()
@@ -66,9 +60,9 @@ class Delivery:
         self.close()
 
     @property
-    def failed(self) -> int:
-        """How many messages are known not to be delivered, so far."""
-        return len(self._waiting) if self._keep else self._lost
+    def connected(self) -> bool:
+        """Say whether there is a client that messages can be handed to."""
+        return self._producer is not None
 
     def connect(self) -> None:
         """Find the brokers and the topic, unless that is done.
@@ -87,41 +81,28 @@ class Delivery:
             raise self._unreachable(f" for the topic '{self._topic}' ({type(error).__name__})") from None
         if not known:
             producer.close(timeout=0)
-            if self._keep:
-                # A broker that starts slowly says no more than this; what waits here must not be given up for it.
+            if self._lasting:
+                # A broker that starts slowly says no more than this.
                 raise self._unreachable(f": it does not know the topic '{self._topic}' yet")
             raise self._no_topic()
         self._producer = producer
 
-    def send(self, message: Message) -> None:
-        """Hand a message over; whether it arrived is known after `flush`.
-
-        Raises UnreachableError when it, or one before it, cannot be delivered and is not kept.
-        """
-        if self.failed and not self._keep:
-            raise self._unreachable(f"; undelivered messages: {self.failed}")
-        if self._producer is None:
-            self._hold(message, "no connection")
-            return
-        number = next(self._numbers)
-        self._under_way[number] = message
+    def send(self, key: bytes, value: bytes) -> None:
+        """Hand a message over; whether it arrived is known after `flush`."""
+        producer = self._producer
         try:
-            future = self._producer.send(self._topic, key=message.station_id.encode(), value=encode(message))
+            if producer is None:
+                raise KafkaError("not connected")
+            self._futures.append(producer.send(self._topic, value, key))
         except KafkaError as error:
-            self._fail(number, error)
-            return
-        future.add_callback(partial(self._done, number))
-        future.add_errback(partial(self._fail, number))
+            self._futures.append(Future().failure(error))
 
-    def resend(self) -> None:
-        """Send again what waits."""
-        for _ in range(len(self._waiting)):
-            self.send(self._waiting.popleft())
+    def flush(self) -> list[int]:
+        """Wait until all that was handed over is acknowledged, or given up.
 
-    def flush(self) -> None:
-        """Wait until all that was handed over is acknowledged.
-
-        Raises UnreachableError when some of it is not, with their number.
+        Returns what is not acknowledged, numbered from 0 in the order of `send` since the last `flush`; the connection
+        is closed then. An acknowledgement may have been lost: to send such a message again can add a row, never an
+        observation.
         """
         end = time.monotonic() + DELIVERY_MS / 1000 + 1
         while self._producer is not None:
@@ -132,20 +113,26 @@ class Delivery:
                 if self._stopping.is_set():
                     end = min(end, time.monotonic() + 2)
                 if time.monotonic() >= end:
-                    # A client that timed out may never deliver again, not even after the broker is back.
-                    self._disconnect(0)
-        if self.failed:
-            raise self._unreachable(f"; undelivered messages: {self.failed}")
+                    self.close(0)
+        futures, self._futures = self._futures, []
+        failed = [number for number, future in enumerate(futures) if not future.succeeded()]
+        self.delivered += len(futures) - len(failed)
+        if failed:
+            # A client that timed out may never deliver again, not even after the broker is back.
+            self.close(0)
+        return failed
 
-    def close(self) -> None:
-        """Disconnect, waiting at most 3 s for acknowledgements; what is lost with that is logged."""
-        self._disconnect(2)
-        for message in self._waiting:
-            self._lose(message)
-        self._waiting.clear()
+    def confirm(self) -> None:
+        """Flush. Raises UnreachableError with the number of messages that are not delivered."""
+        if failed := self.flush():
+            raise self.unreachable(len(failed))
 
-    def _disconnect(self, seconds: float) -> None:
-        """Give the client up; what it has not delivered by then waits here. An acknowledgement may be lost with it."""
+    def unreachable(self, failed: int) -> UnreachableError:
+        """Return the error that so many messages are not delivered."""
+        return self._unreachable(f"; undelivered messages: {failed}")
+
+    def close(self, seconds: float = 2) -> None:
+        """Disconnect, waiting at most `seconds` + 1 for acknowledgements."""
         producer, self._producer = self._producer, None
         if producer is None:
             return
@@ -157,9 +144,6 @@ class Delivery:
             producer._sender.join(1)
             with contextlib.suppress(KafkaError):
                 producer.close(timeout=0)
-        for number in list(self._under_way):
-            if message := self._under_way.pop(number, None):
-                self._hold(message, "connection given up")
 
     def _open(self) -> KafkaProducer:
         try:
@@ -176,7 +160,7 @@ class Delivery:
                 compression_type="lz4",
                 # At the client's 16 KB, 18 messages of 0.9 KB make a request, and the requests cost more than the work.
                 batch_size=256 * 1024,
-                linger_ms=20,
+                linger_ms=0 if self._lasting else LINGER_MS,
                 allow_auto_create_topics=False,
             )
         except KafkaError:
@@ -185,29 +169,6 @@ class Delivery:
             raise UsageError(
                 f"BOOTSTRAP_SERVERS '{self._servers}' cannot be used; expected host:port, several separated by commas."
             ) from None
-
-    def _done(self, number: int, _: object) -> None:
-        if message := self._under_way.pop(number, None):
-            self.delivered += 1
-            PRODUCED.labels(message.source, message.station_id).inc()
-
-    def _fail(self, number: int, error: BaseException) -> None:
-        if message := self._under_way.pop(number, None):
-            self._hold(message, type(error).__name__)
-
-    def _hold(self, message: Message, reason: str) -> None:
-        NOT_DELIVERED.labels(message.source).inc()
-        if not self._keep:
-            self._lost += 1
-            return
-        log.warning("message not delivered yet", station=message.station_id, reason=reason)
-        if len(self._waiting) >= WAITING:
-            self._lose(self._waiting.popleft())
-        self._waiting.append(message)
-
-    def _lose(self, message: Message) -> None:
-        DROPPED.labels(message.source).inc()
-        log.error("message lost", station=message.station_id, observed_at=message.observed_at.isoformat())
 
     def _unreachable(self, more: str = "") -> UnreachableError:
         return UnreachableError(

@@ -5,53 +5,68 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import TypeVar
 
 import structlog
 
-from meteo_common.errors import MeteoError, UnreachableError
+from meteo_common.errors import MeteoError, RefusedError, UnreachableError
 from meteo_common.message import Message
 from meteo_common.places import Place
 from meteo_producer.coordinates import Coordinates
-from meteo_producer.measures import FAILURES, LAST_SUCCESS, POLL_SECONDS, kind_of
-from meteo_producer.source import FEEDS, Answers, Feed, KeyRefusedError, Source, checked
+from meteo_producer.measures import FAILURES, LAST_SUCCESS, POLL_SECONDS, RETRIES, kind_of
+from meteo_producer.outbox import Outbox
+from meteo_producer.retries import retried
+from meteo_producer.source import FEEDS, Answers, Feed, Source, checked
 
 log = structlog.get_logger()
 T = TypeVar("T")
 
+RAW_NAMES = {"air_quality": "air_pollution"}
+"""Feeds whose answers have another name in a message's `raw`."""
 PATIENCE = 60.0
 """Seconds for all requests of one poll: an API that drips byte by byte is given up."""
 
 
 class Poll:
-    """Asks sources about places, and remembers what is due and which key was refused."""
+    """Asks sources about places, and remembers what is due.
+
+    `outbox` takes the answers that cannot become a message; `attempts`: how often a source is asked in one poll.
+    """
 
     def __init__(
         self,
         sources: list[Source],
         coordinates: Coordinates,
+        outbox: Outbox,
         forecast_every: float,
         feeds: Collection[Feed] = FEEDS,
+        *,
+        attempts: int = 1,
         stopping: threading.Event | None = None,
     ) -> None:
         self._sources = sources
         self._coordinates = coordinates
+        self._outbox = outbox
         self._forecast_every = forecast_every
         self._feeds = feeds
+        self._attempts = attempts
         self._stopping = stopping or threading.Event()
         self._asked_at: dict[tuple[str, Place, Feed], float] = {}
-        self._refused_keys: dict[str, KeyRefusedError] = {}
 
-    def ask(self, place: Place) -> Message:
-        """Return the place's message from the first source that answers.
+    def ask(self, place: Place, *, again: bool = False) -> Message:
+        """Return the place's message from the first source that answers; `again` after a poll that failed.
 
         Raises the first source's error when none does.
         """
         first_error: MeteoError | None = None
         for source in self._sources:
+            if again:
+                RETRIES.labels(source.name).inc()
             try:
-                return self._ask(source, place)
+                return retried(source.name, partial(self._ask, source, place), self._attempts)
             except MeteoError as error:
                 FAILURES.labels(source.name, kind_of(error)).inc()
                 if len(self._sources) > 1:
@@ -61,23 +76,28 @@ class Poll:
         raise first_error
 
     def _ask(self, source: Source, place: Place) -> Message:
-        if error := self._refused_keys.get(source.name):
-            raise error
         feeds = [feed for feed in self._feeds if feed == "current" or self._is_due(source, place, feed)]
+        with POLL_SECONDS.labels(source.name).time():
+            answers = within(PATIENCE, self._stopping, lambda: self._fetch(source, place, feeds))
         try:
-            with POLL_SECONDS.labels(source.name).time():
-                answers = within(PATIENCE, self._stopping, lambda: self._fetch(source, place, feeds))
-        except KeyRefusedError as error:
-            # Asking again with a refused key angers the provider; another key comes with a restart.
-            self._refused_keys[source.name] = error
+            message = checked(source.normalise(answers))
+        except RefusedError as error:
+            self._outbox.put_refused(source.name, answers, str(error))
             raise
-        message = checked(source.normalise(answers))
         self._note(source, place, feeds, answers)
         return message
 
     def _fetch(self, source: Source, place: Place, feeds: list[Feed]) -> Answers:
         located = self._coordinates.locate(place) if source.needs_coordinates else place
-        return source.fetch(located, feeds, datetime.now(UTC))
+        collected_at = datetime.now(UTC)
+        try:
+            return source.fetch(located, feeds, collected_at)
+        except MeteoError as error:
+            if error.answer is not None:
+                self._outbox.put_refused(
+                    source.name, Answers(located, collected_at, {"current": error.answer}), str(error)
+                )
+            raise
 
     def _is_due(self, source: Source, place: Place, feed: Feed) -> bool:
         asked_at = self._asked_at.get((source.name, place, feed))
@@ -92,6 +112,9 @@ class Poll:
         for feed_name, error in answers.missing.items():
             FAILURES.labels(source.name, kind_of(error)).inc()
             log.warning("feed is missing", source=source.name, place=str(place), feed=feed_name, error=str(error))
+            if error.answer is not None:
+                bodies = answers.bodies | {RAW_NAMES.get(feed_name, feed_name): error.answer}
+                self._outbox.put_refused(source.name, replace(answers, bodies=bodies), str(error))
 
 
 def within(seconds: float, stopping: threading.Event, work: Callable[[], T]) -> T:

@@ -17,7 +17,7 @@ from meteo_common.errors import UsageError
 from meteo_common.message import Message, Observation
 from meteo_common.places import Place
 from meteo_common.settings import Settings
-from meteo_producer.source import Answers, Selection, build
+from meteo_producer.source import Answers, Selection, as_record, build
 from meteo_producer.units import fahrenheit_to_celsius
 
 FILE = "nycflights13_weather.csv.gz"
@@ -54,6 +54,10 @@ class Replay:
 
     def __iter__(self) -> Iterator[Message]:
         return map(to_message, self._rows)
+
+    def records(self) -> Iterator[tuple[bytes, bytes]]:
+        """Yield each message's key and value."""
+        return map(as_record, self)
 
 
 def to_message(row: Row) -> Message:

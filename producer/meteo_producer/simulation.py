@@ -58,6 +58,10 @@ class Simulation:
     def ready(self) -> None:
         """It needs nothing."""
 
+    def poll_cost(self, feeds: Collection[Feed]) -> float:  # noqa: ARG002 - whatever is asked for
+        """Return 0: it asks nobody."""
+        return 0.0
+
     def fetch(self, place: Place, feeds: Collection[Feed], collected_at: datetime) -> Answers:
         """Answer with the weather of the minute that `collected_at` lies in."""
         home = located(place)

@@ -21,6 +21,10 @@ FEEDS: tuple[Feed, ...] = ("current", "forecast", "air_quality")
 """What a source can be asked for. `current` is part of every poll: without an observation there is no message."""
 
 
+LONGEST_MESSAGE = 1_000_000
+"""Bytes: Kafka's topics and clients take records up to 1 MiB, key and frame included. The longest seen has 0.2 MB."""
+
+
 class KeyRefusedError(UsageError):
     """The provider refuses the key: asking again helps only with another one."""
 
@@ -107,8 +111,8 @@ class Recording(Protocol):
     def __len__(self) -> int:
         """Return how many messages there will be."""
 
-    def __iter__(self) -> Iterator[Message]:
-        """Yield the messages in the order of their time."""
+    def records(self) -> Iterator[tuple[bytes, bytes]]:
+        """Yield each message's key and value, as `as_record` makes them, in the order of their time."""
 
 
 @dataclass(frozen=True)
@@ -132,12 +136,19 @@ def without_refused(name: str, read: Callable[[], Any], default: Any, quality: l
         return default
 
 
+def as_record(message: Message) -> tuple[bytes, bytes]:
+    """Return the key and the value of a message's record."""
+    return message.station_id.encode(), encode(message)
+
+
 def checked(message: Message) -> Message:
     """Return the message if its own contract accepts it. Raises RefusedError with the contract's reason."""
     try:
         value = encode(message)
     except (UnicodeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError) as error:
         raise RefusedError(f"the answer cannot be kept as JSON: {error}") from None
+    if len(value) > LONGEST_MESSAGE:
+        raise RefusedError(f"the message has {len(value)} bytes, more than the {LONGEST_MESSAGE} that Kafka takes")
     return decode(value)
 
 

@@ -29,6 +29,7 @@ CREATE TABLE IF NOT EXISTS refusals (
 CREATE TABLE IF NOT EXISTS outbox (
     id INTEGER PRIMARY KEY AUTOINCREMENT, topic TEXT NOT NULL, key BLOB NOT NULL, value BLOB NOT NULL
 );
+CREATE INDEX IF NOT EXISTS outbox_topic ON outbox (topic);
 CREATE TABLE IF NOT EXISTS refused_answers (
     id INTEGER PRIMARY KEY AUTOINCREMENT, source TEXT NOT NULL, answers BLOB NOT NULL, reason TEXT NOT NULL
 );
@@ -60,6 +61,12 @@ class State:
     def of(cls, settings: Settings) -> State:
         """Return the state in the producer's directory. Raises UsageError when it cannot be opened."""
         return cls(producer_directory(settings) / "producer.sqlite")
+
+    @classmethod
+    def existing(cls, settings: Settings) -> State | None:
+        """Return the state, or None where nothing has been produced yet: who only looks makes no file."""
+        file = producer_directory(settings) / "producer.sqlite"
+        return cls(file) if file.exists() else None
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:

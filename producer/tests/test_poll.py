@@ -17,8 +17,10 @@ from meteo_common.places import Place
 from meteo_common.settings import Settings
 from meteo_producer.api import Api
 from meteo_producer.coordinates import Coordinates
+from meteo_producer.outbox import Outbox
 from meteo_producer.poll import Poll, within
-from meteo_producer.source import Answers, Feed, KeyRefusedError, build
+from meteo_producer.source import Answers, Feed, build
+from meteo_producer.state import State
 
 
 class Fake:
@@ -34,6 +36,9 @@ class Fake:
 
     def ready(self) -> None:
         pass
+
+    def poll_cost(self, feeds: Collection[Feed]) -> float:
+        return float(len(feeds))
 
     def fetch(self, place: Place, feeds: Collection[Feed], collected_at: datetime) -> Answers:
         self.asked.append(feeds)
@@ -51,9 +56,14 @@ def coordinates(tmp_path: Path) -> Coordinates:
     return Coordinates(Settings.model_validate({"meteo_state_dir": tmp_path}), Api())
 
 
-def test_forecast_and_air_quality_only_when_due(coordinates: Coordinates) -> None:
+@pytest.fixture
+def outbox() -> Outbox:
+    return Outbox(State(), "topic")
+
+
+def test_forecast_and_air_quality_only_when_due(coordinates: Coordinates, outbox: Outbox) -> None:
     source = Fake("first")
-    poll = Poll([source], coordinates, 3600)
+    poll = Poll([source], coordinates, outbox, 3600)
     poll.ask(PARIS)
     poll.ask(PARIS)
     poll.ask(Place("Berlin", "DE", 52.5, 13.4))
@@ -61,18 +71,18 @@ def test_forecast_and_air_quality_only_when_due(coordinates: Coordinates) -> Non
     assert source.asked == [everything, ["current"], everything]
 
 
-def test_what_was_missing_is_asked_for_again(coordinates: Coordinates) -> None:
+def test_what_was_missing_is_asked_for_again(coordinates: Coordinates, outbox: Outbox) -> None:
     source = Fake("first")
     source.missing = {"forecast": UnreachableError("away")}
-    poll = Poll([source], coordinates, 3600)
+    poll = Poll([source], coordinates, outbox, 3600)
     poll.ask(PARIS)
     poll.ask(PARIS)
     assert source.asked[1] == ["current", "forecast"]
 
 
-def test_the_fallback_answers_and_the_first_is_tried_again(coordinates: Coordinates) -> None:
+def test_the_fallback_answers_and_the_first_is_tried_again(coordinates: Coordinates, outbox: Outbox) -> None:
     first, second = Fake("first"), Fake("second")
-    poll = Poll([first, second], coordinates, 3600)
+    poll = Poll([first, second], coordinates, outbox, 3600)
     first.error = UnreachableError("away")
     assert poll.ask(PARIS).station_id == "second:1"
     first.error = None
@@ -80,21 +90,11 @@ def test_the_fallback_answers_and_the_first_is_tried_again(coordinates: Coordina
     assert len(first.asked) == 2
 
 
-def test_the_first_sources_error_is_told_when_none_answers(coordinates: Coordinates) -> None:
+def test_the_first_sources_error_is_told_when_none_answers(coordinates: Coordinates, outbox: Outbox) -> None:
     first, second = Fake("first"), Fake("second")
     first.error, second.error = UnreachableError("first is away"), UnreachableError("second is away")
     with pytest.raises(UnreachableError, match="first is away"):
-        Poll([first, second], coordinates, 3600).ask(PARIS)
-
-
-def test_a_refused_key_is_not_used_again(coordinates: Coordinates) -> None:
-    first = Fake("first")
-    first.error = KeyRefusedError("check the key")
-    poll = Poll([first], coordinates, 3600)
-    for _ in range(3):
-        with pytest.raises(KeyRefusedError):
-            poll.ask(PARIS)
-    assert len(first.asked) == 1
+        Poll([first, second], coordinates, outbox, 3600).ask(PARIS)
 
 
 def test_neither_a_hanging_api_nor_a_stop_is_waited_for() -> None:
