@@ -61,6 +61,8 @@ def _watch(settings: Settings, number: int, commands: Sequence[Sequence[str]], *
         "steady_rows_per_second": steady,
         "first_rows_after_seconds": first[0],
         "memory_peak_mib": max(memory.peak for memory in memories),
+        "memory_at_quarter_mib": max(memory.at(0.25) for memory in memories),
+        "memory_at_end_mib": max(memory.at(1.0) for memory in memories),
     }
     return {**figures, "exit_after_seconds": ended} if until_exit else figures
 

@@ -5,6 +5,7 @@ No figure is asserted: on a busy machine any may be had.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -16,11 +17,14 @@ from kafka import KafkaAdminClient
 
 from meteo_common.settings import Settings
 
+ROOT = Path(__file__).parents[1]
 METEO = Path(sys.executable).parent / "meteo"
 RATIOS = {
     "ingest": {"ratio_to_limits", "ratio_to_insert", "ratio_of_two_to_one"},
+    "latency": {"p99_over_floor"},
+    "produce": {"ratio_to_client"},
 }
-SMALL = {"ingest": "2000"}
+SMALL = {"ingest": "2000", "latency": "200", "produce": "1"}
 
 
 def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -60,3 +64,12 @@ def test_unknown_benchmark_is_told_which_there_are() -> None:
     ran = bench("nothing")
     assert ran.returncode == 2
     assert ran.stderr.strip() == f"error: The benchmark 'nothing' is unknown; expected one of {', '.join(RATIOS)}."
+
+
+def test_page_says_what_the_result_files_say() -> None:
+    spec = importlib.util.spec_from_file_location("report", ROOT / "benchmarks" / "report.py")
+    assert spec is not None
+    assert spec.loader is not None
+    report = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(report)
+    assert report.PAGE.read_text("utf-8") == report.page(), "run benchmarks/report.py"
