@@ -15,6 +15,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from kafka import KafkaProducer, TopicPartition
@@ -25,9 +27,12 @@ from benchmarks.servers import PARTITIONS, Servers, environment, open_connection
 from benchmarks.workload import small_answers
 from meteo_common.errors import TerminalError
 from meteo_common.message import decode
-from meteo_common.settings import Settings
+from meteo_common.settings import Settings, meteo_home
 from meteo_consumer.topic import open_consumer
 from meteo_producer.delivery import Delivery
+from meteo_producer.outbox import Outbox
+from meteo_producer.source import as_record
+from meteo_producer.state import State
 
 RATE = 100
 MESSAGES = 6_000
@@ -104,23 +109,29 @@ def _produce(settings: Settings, number: int, seen: Seen, start: Any) -> list[fl
     """
     source, answers = small_answers()
     begun = []
-    with Delivery(settings) as delivery:
+    with TemporaryDirectory(dir=meteo_home()) as folder, Delivery(settings, lasting=True) as delivery:
+        outbox = Outbox(State(Path(folder) / "producer.sqlite"), settings.topic_name)
+
+        def deliver(index: int) -> None:
+            """Do what a round of one place does after its answer. The index is kept as the time of collecting."""
+            message = source.normalise(replace(answers, collected_at=answers.collected_at + timedelta(seconds=index)))
+            outbox.put(*as_record(message))
+            entries = outbox.pending()
+            for entry in entries:
+                delivery.send(entry.key, entry.value)
+            delivery.confirm()
+            outbox.forget([entry.id for entry in entries])
+
         for index in range(WARM_UP):
             begun.append(time.monotonic())
-            _deliver(delivery, source, answers, index)
+            deliver(index)
             if index == 0:
                 seen.wait(1)  # the group is joined
         start.set()
         for index, due in enumerate(_beats(time.monotonic() + 1.0, number), start=WARM_UP):
             begun.append(due)
-            _deliver(delivery, source, answers, index)
+            deliver(index)
     return begun
-
-
-def _deliver(delivery: Delivery, source: Any, answers: Any, index: int) -> None:
-    """Do what a round of one place does. The index is kept as the time of collecting."""
-    delivery.send(source.normalise(replace(answers, collected_at=answers.collected_at + timedelta(seconds=index))))
-    delivery.flush()
 
 
 def _beats(start: float, number: int) -> Iterator[float]:

@@ -18,7 +18,7 @@ from meteo_common.errors import TerminalError
 from meteo_common.settings import Settings
 from meteo_consumer.topic import open_consumer
 from meteo_producer.delivery import Delivery
-from meteo_producer.produce import FLUSH_AFTER
+from meteo_producer.produce import CHUNK
 from meteo_producer.simulation import SimulatedDays
 from meteo_producer.source import Selection
 
@@ -66,7 +66,7 @@ def _send_ready(settings: Settings, ready: list[tuple[bytes, bytes]]) -> dict[st
     started = time.monotonic()
     for number, (key, value) in enumerate(ready, start=1):
         producer.send(settings.topic_name, key=key, value=value)
-        if number % FLUSH_AFTER == 0:
+        if number % CHUNK == 0:
             producer.flush()
     producer.flush()
     seconds = time.monotonic() - started
