@@ -103,12 +103,30 @@ def test_a_stray_directory(settled: Tenant, undo: ExitStack) -> None:
     assert "day 1999-01-01: HDFS: weather_by_hand.json is in the directory" in mismatch(settled)
 
 
-def test_a_directory_of_no_day(settled: Tenant, undo: ExitStack) -> None:
+def test_all_that_is_foreign_is_listed(settled: Tenant, hbase: happybase.Table, undo: ExitStack) -> None:
     hdfs = Hdfs(settled, undo)
-    stray = f"{settled.settings.hdfs_base_path}/dt=someday"
-    undo.callback(hdfs.files.delete, stray)
-    hdfs.files.make_directory(stray)
-    assert "dt=someday is not a day's directory" in tiers.sentence(tiers.run(settled, "reconcile"), 1)
+    for name in ("dt=someday", "dt=20130331"):
+        stray = f"{settled.settings.hdfs_base_path}/{name}"
+        undo.callback(hdfs.files.delete, stray)
+        hdfs.files.make_directory(stray)
+    for key, cell in ((b"no key of ours", b"1"), (b"replay:JFK#20130331", b"1"), (b"replay:JFK#1999-01-01", b"\xff")):
+        undo.callback(hbase.delete, key)
+        hbase.put(key, {b"aggregates:observations": cell})
+    hdfs.change("_manifest.json", lambda _: b"not a manifest")
+    ran = tiers.run(settled, "reconcile")
+    told = tiers.sentence(ran, 1)
+    lines = [line for line in ran.stdout.splitlines() if line.startswith("  MISMATCH ")]
+    assert told.endswith(f", and {len(lines) - 1} more.")
+    for says in (
+        f"day {DAY}: {hdfs.directory}/_manifest.json is not a manifest",
+        "dt=someday is no day's directory",
+        "dt=20130331 is no day's directory",
+        "HBase has a row b'no key of ours' that is none of ours",
+        "HBase has a row b'replay:JFK#20130331' that is none of ours",
+        "HBase has a row b'replay:JFK#1999-01-01' that is none of ours",
+    ):
+        assert len([line for line in lines if says in line]) == 1, ran.stdout
+    assert len(lines) == 6
 
 
 def test_a_lost_file(settled: Tenant, undo: ExitStack) -> None:
@@ -219,7 +237,6 @@ def test_a_lost_row(settled: Tenant, hbase: happybase.Table, undo: ExitStack) ->
     [
         (f"replay:XXX#{DAY}", f"day {DAY}: HBase: replay:XXX is there and not in the aggregates"),
         ("replay:JFK#1999-01-01", "HBase has rows of 1999-01-01, HDFS has no partition of it"),
-        ("no key of ours", "HBase has a row b'no key of ours' that is none of ours"),
     ],
 )
 def test_a_stray_row(settled: Tenant, hbase: happybase.Table, undo: ExitStack, key: str, says: str) -> None:

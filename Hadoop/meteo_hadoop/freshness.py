@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Any
+from datetime import datetime
+from typing import Any, cast
+
+from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
 from meteo_common.database import open_database, transaction
 from meteo_common.settings import Settings
 
-# Newest per month partition from the top, so that only the last one is looked at.
-NEWEST = "SELECT max(date_time) FROM weather WHERE date_time > now() - interval '2 months'"
-NEWEST_EVER = "SELECT max(date_time) FROM weather"
+MONTHS = "SELECT first FROM weather_months ORDER BY first DESC"
+# Each station's newest message, of the months from one on; the stations are found by leaps through their index, so
+# that some thousand rows of the index are read and none of the table's other millions.
+NEWEST = """
+    WITH RECURSIVE stations (station_id) AS (
+        (SELECT value->>'station_id' FROM weather WHERE date_time >= %(first)s ORDER BY 1 LIMIT 1)
+        UNION ALL
+        SELECT (SELECT value->>'station_id' FROM weather
+                WHERE date_time >= %(first)s AND value->>'station_id' > stations.station_id ORDER BY 1 LIMIT 1)
+        FROM stations WHERE station_id IS NOT NULL
+    )
+    SELECT max(newest.date_time) FROM stations, LATERAL (
+        SELECT date_time FROM weather WHERE date_time >= %(first)s AND value->>'station_id' = stations.station_id
+        ORDER BY date_time DESC LIMIT 1
+    ) AS newest
+"""
 COUNTS = """
     SELECT (SELECT coalesce(sum(next_offset - first_offset - control_records), 0) FROM positions)
             - (SELECT coalesce(sum(to_offset - from_offset), 0) FROM gaps)
@@ -40,14 +56,21 @@ def read_freshness(settings: Settings) -> dict[str, Any]:
             counts = dict(
                 zip([column.name for column in cursor.description or ()], cursor.fetchone() or (), strict=True)
             )
-            cursor.execute(NEWEST)
-            (newest,) = cursor.fetchone() or (None,)
-            if newest is None:
-                cursor.execute(NEWEST_EVER)
-                (newest,) = cursor.fetchone() or (None,)
+            newest = _newest(cursor)
             cursor.execute(CHANGED)
             changed = [{"day": day.isoformat(), "changed_at": at.isoformat(timespec="seconds")} for day, at in cursor]
     finally:
         database.close()
     facts: dict[str, Any] = {name: int(value) for name, value in counts.items()}
     return {**facts, "newest_observed_at": newest and newest.isoformat(), "changed_days": changed}
+
+
+def _newest(cursor: Cursor) -> datetime | None:
+    """Return the newest observation's time: of the newest month that has rows."""
+    cursor.execute(MONTHS)
+    for (first,) in cursor.fetchall():
+        cursor.execute(NEWEST, {"first": first})
+        (newest,) = cursor.fetchone() or (None,)
+        if newest is not None:
+            return cast(datetime, newest)
+    return None

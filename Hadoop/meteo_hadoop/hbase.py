@@ -22,7 +22,8 @@ from typing import Any, Self, TypeVar
 import happybase
 from thriftpy2.thrift import TException
 
-from meteo_common.errors import MismatchError, UnreachableError
+from meteo_common.days import parse_day
+from meteo_common.errors import UnreachableError
 from meteo_common.failpoints import reach
 from meteo_common.settings import Settings
 
@@ -53,6 +54,13 @@ class StoredRow:
     day: date
     fields: dict[str, str]
     generation: int
+
+
+@dataclass(frozen=True)
+class ForeignRow:
+    """A row that is none of ours: its key is no station and day, or its cells are no text."""
+
+    key: bytes
 
 
 class AggregateTable:
@@ -113,9 +121,10 @@ class AggregateTable:
         """Return one row, None when there is none."""
         key = row_key(station_id, day)
         found = self._call(lambda table: table.row(key, columns=[FAMILY.encode()], include_timestamp=True))
-        return _stored(key, found) if found else None
+        row = _stored(key, found) if found else None
+        return row if isinstance(row, StoredRow) else None
 
-    def scan_all(self) -> Iterator[StoredRow]:
+    def scan_all(self) -> Iterator[StoredRow | ForeignRow]:
         """Yield every row in the order of keys (station, day)."""
         start: bytes | None = b""
         while start is not None:
@@ -211,13 +220,13 @@ def texts(row: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _stored(key: bytes, found: Mapping[bytes, tuple[bytes, int]]) -> StoredRow:
+def _stored(key: bytes, found: Mapping[bytes, tuple[bytes, int]]) -> StoredRow | ForeignRow:
     try:
         station_id, _, day_text = key.decode().rpartition("#")
-        day = date.fromisoformat(day_text)
+        day = parse_day(day_text)
         fields = {name.decode().partition(":")[2]: value.decode() for name, (value, _) in found.items()}
     except ValueError:
-        raise MismatchError(f"HBase has a row {key!r} that is none of ours; delete it.") from None
+        return ForeignRow(key)
     return StoredRow(station_id, day, fields, max(timestamp for _, timestamp in found.values()))
 
 

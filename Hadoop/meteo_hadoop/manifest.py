@@ -7,6 +7,7 @@ from datetime import date, datetime
 import msgspec
 from msgspec import Struct, field
 
+from meteo_common.days import parse_day
 from meteo_common.errors import MismatchError
 from meteo_hadoop.source import FileVanishedError
 from meteo_hadoop.webhdfs import FileSystem
@@ -64,15 +65,16 @@ class Days:
         return f"{self.directory(day)}/{name}"
 
     def listed(self) -> list[date]:
-        """Return the days that have a directory; raises MismatchError for a directory dt= of none."""
-        names = [entry.name for entry in self.filesystem.list(self.base_path) if entry.is_directory]
-        return [self._day(name) for name in names if name.startswith("dt=")]
+        """Return the days that have a directory."""
+        return [day for day in map(_day, self._partitions()) if day is not None]
 
-    def _day(self, name: str) -> date:
-        try:
-            return date.fromisoformat(name.removeprefix("dt="))
-        except ValueError:
-            raise MismatchError(f"HDFS: {self.base_path}/{name} is not a day's directory; delete it.") from None
+    def foreign(self) -> list[str]:
+        """Return the paths of directories that begin with `dt=` and are no day's."""
+        return [f"{self.base_path}/{name}" for name in self._partitions() if _day(name) is None]
+
+    def _partitions(self) -> list[str]:
+        entries = self.filesystem.list(self.base_path)
+        return [entry.name for entry in entries if entry.is_directory and entry.name.startswith("dt=")]
 
     def read(self, day: date) -> Manifest | None:
         """Return the day's manifest, None when it has none yet.
@@ -91,3 +93,10 @@ class Days:
         """Replace the day's manifest as a whole."""
         text = msgspec.json.format(msgspec.json.encode(manifest), indent=1)
         self.filesystem.publish(self.path(manifest.day, NAME), [text + b"\n"])
+
+
+def _day(name: str) -> date | None:
+    try:
+        return parse_day(name.removeprefix("dt="))
+    except ValueError:
+        return None

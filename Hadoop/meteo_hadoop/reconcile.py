@@ -20,9 +20,9 @@ from psycopg2.extensions import connection as Connection  # noqa: N812
 
 from meteo_common.console import numbered
 from meteo_common.database import connect, open_database, transaction
-from meteo_common.errors import UsageError
+from meteo_common.errors import MismatchError, UsageError
 from meteo_common.settings import Settings
-from meteo_hadoop.hbase import AggregateTable, texts
+from meteo_hadoop.hbase import AggregateTable, ForeignRow, texts
 from meteo_hadoop.ledger import DayState, Ledger
 from meteo_hadoop.locks import day_locks
 from meteo_hadoop.manifest import AGGREGATES, Days, Manifest, Segment
@@ -128,7 +128,9 @@ class _Books:
     PARTITIONS = """
         SELECT topics.name, topics.generation, positions.partition, next_offset - first_offset,
             (SELECT count(*) FROM weather WHERE topic_generation = topics.generation
-                AND weather.partition = positions.partition),
+                AND weather.partition = positions.partition)
+            + (SELECT coalesce(sum(rows), 0) FROM detached_partition_rows AS gone
+                WHERE gone.topic_generation = topics.generation AND gone.partition = positions.partition),
             (SELECT count(*) FROM dead_letters WHERE topic_generation = topics.generation
                 AND dead_letters.partition = positions.partition),
             (SELECT coalesce(sum(to_offset - from_offset), 0) FROM gaps WHERE gaps.topic_id = topics.topic_id
@@ -137,10 +139,15 @@ class _Books:
         FROM positions JOIN topics USING (topic_id) ORDER BY 2, 3
     """
     EXPORTED = "SELECT topic_generation, partition, next_offset FROM export_positions"
+    # Rows of months that retention took out were all exported.
     ROWS = """
-        SELECT (date_time AT TIME ZONE %s)::date AS day, count(*) FILTER (WHERE msg_offset < next_offset),
-            count(*) FILTER (WHERE next_offset IS NULL OR msg_offset >= next_offset)
-        FROM weather LEFT JOIN export_positions USING (topic_generation, partition) GROUP BY day
+        SELECT day, sum(exported), sum(above) FROM (
+            SELECT (date_time AT TIME ZONE %s)::date AS day,
+                count(*) FILTER (WHERE msg_offset < next_offset) AS exported,
+                count(*) FILTER (WHERE next_offset IS NULL OR msg_offset >= next_offset) AS above
+            FROM weather LEFT JOIN export_positions USING (topic_generation, partition) GROUP BY 1
+            UNION ALL SELECT day, rows, 0 FROM detached_day_rows
+        ) AS counted GROUP BY day
     """
 
     def __init__(self, connection: Connection, time_zone: str) -> None:
@@ -309,7 +316,7 @@ def reconcile_tiers(settings: Settings, day: date | None = None, *, deep: bool =
     try:
         plans = Plans(database, settings.weather_timezone)
         plans.check_time_zone(keep=False)
-        hbase = _scan(settings) if settings.hbase_enabled else None
+        hbase, foreign = _scan(settings) if settings.hbase_enabled else (None, [])
         books = _Books(database, settings.weather_timezone)
     finally:
         database.close()
@@ -321,8 +328,11 @@ def reconcile_tiers(settings: Settings, day: date | None = None, *, deep: bool =
             raise UsageError(f"Nothing is known of {day}: no row, no partition.")
         known = [day]
     report = Report(books.partitions, _check_days(settings, check, known, deep=deep), hbase=hbase is not None)
-    for stray in sorted(set(hbase or {}) - set(listed)) if day is None else ():
-        report.other_mismatches.append(f"HBase has rows of {stray}, HDFS has no partition of it")
+    if day is None:
+        strays = sorted(set(hbase or {}) - set(listed))
+        report.other_mismatches += [f"HBase has rows of {stray}, HDFS has no partition of it" for stray in strays]
+        report.other_mismatches += [f"HBase has a row {key!r} that is none of ours; delete it" for key in foreign]
+        report.other_mismatches += [f"HDFS: {path} is no day's directory; delete it" for path in check.days.foreign()]
     return report
 
 
@@ -335,7 +345,10 @@ def _check_days(settings: Settings, check: _DayCheck, days: list[date], *, deep:
         try:
             for day in share:
                 with day_locks(connection, [day]):
-                    counts.append(check.check(connection, day, deep=deep))
+                    try:
+                        counts.append(check.check(connection, day, deep=deep))
+                    except MismatchError as error:
+                        counts.append(DayCount(day, mismatches=[str(error).removesuffix(".")]))
         finally:
             connection.close()
         return counts
@@ -345,9 +358,14 @@ def _check_days(settings: Settings, check: _DayCheck, days: list[date], *, deep:
     return sorted(counts, key=lambda count: count.day)
 
 
-def _scan(settings: Settings) -> dict[date, dict[str, dict[str, str]]]:
+def _scan(settings: Settings) -> tuple[dict[date, dict[str, dict[str, str]]], list[bytes]]:
+    """Return HBase's fields by day and station, and the keys of rows that are none of ours."""
     rows: dict[date, dict[str, dict[str, str]]] = defaultdict(dict)
+    foreign = []
     with AggregateTable.connect(settings) as table:
         for row in table.scan_all():
-            rows[row.day][row.station_id] = row.fields
-    return dict(rows)
+            if isinstance(row, ForeignRow):
+                foreign.append(row.key)
+            else:
+                rows[row.day][row.station_id] = row.fields
+    return dict(rows), foreign

@@ -35,6 +35,9 @@ FAILPOINTS = (
     "hbase.after_delete",
     "hbase.after_put",
     "hbase.before_bookkeeping",
+    "replay.before_send",
+    "replay.after_acknowledgement",
+    "retention.before_commit",
 )
 
 _name, _, _count = os.environ.get("METEO_FAILPOINT", "").partition(":")

@@ -15,8 +15,17 @@ from meteo_common.database import transaction
 _MONTHS_LOCK = 0x6D6F6E74
 
 
+def month_name(year: int, month: int, state: str = "") -> str:
+    """Return the table of a UTC month: `weather_2013_03`, or `weather_detached_2013_03` with the state `detached_`."""
+    return f"weather_{state}{year:04d}_{month:02d}"
+
+
 class Months:
-    """Makes the months that a batch needs; remembers those that exist."""
+    """Makes the months that a batch needs; remembers those that exist.
+
+    Retention may detach a month that is remembered here: the batch is then refused (CheckViolation), and after
+    `forget` the month is made anew, beside the detached one.
+    """
 
     EXISTS = "SELECT to_regclass(%s) IS NOT NULL"
 
@@ -39,8 +48,12 @@ class Months:
                 self._make(cursor, year, month)
         self._known.update(missing)
 
+    def forget(self) -> None:
+        """Look again at the next batch: a month that was there may have been detached by retention."""
+        self._known.clear()
+
     def _make(self, cursor: Cursor, year: int, month: int) -> None:
-        name = f"weather_{year:04d}_{month:02d}"
+        name = month_name(year, month)
         cursor.execute(self.EXISTS, (name,))
         if (cursor.fetchone() or (False,))[0]:
             return
