@@ -1,4 +1,5 @@
-"""Write the pages that the code itself says: settings.md, commands.md, metrics.md and ../.env.example.
+"""Write the pages that the code itself says: settings.md, commands.md, metrics.md, ../.env.example
+and the message's schema.
 
 uv run docs/generate.py            # writes them; tests/test_docs.py fails while one of them is stale
 """
@@ -16,10 +17,12 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
+from typer import Typer
 from typer.models import ArgumentInfo, OptionInfo
 
 from meteo_cli.main import app
 from meteo_common.durations import parse_duration
+from meteo_common.schema import schema_text
 from meteo_common.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -78,8 +81,8 @@ COMMANDS_HEAD = """\
 
 An error is one sentence on standard error: what is wrong, what was expected, what to do.
 
-Run by root, `produce`, `budgets`, `consume`, `export`, `aggregate` and `reconcile` give root up and run as the user
-`meteo`.
+Run by root, `produce`, `budgets`, `consume`, `dead-letters`, `retention`, `export`, `aggregate` and `reconcile` give root
+up and run as the user `meteo`.
 """
 METRICS_HEAD = """\
 # Metrics
@@ -129,10 +132,17 @@ def commands_page() -> str:
 
 
 def commands() -> Iterator[tuple[str, Callable[..., Any]]]:
-    """Yield the name and the function of each command, in the order of --help."""
-    for command in app.registered_commands:
+    """Yield the words and the function of each command, in the order of --help."""
+    yield from _commands(app)
+    for group in app.registered_groups:
+        assert isinstance(group.typer_instance, Typer)  # noqa: S101 - a registered group has its commands
+        yield from _commands(group.typer_instance, f"{group.typer_instance.info.name} ")
+
+
+def _commands(group: Typer, before: str = "") -> Iterator[tuple[str, Callable[..., Any]]]:
+    for command in group.registered_commands:
         assert command.callback is not None  # noqa: S101 - a registered command has its function
-        yield command.name or command.callback.__name__, command.callback
+        yield before + (command.name or command.callback.__name__), command.callback
 
 
 def metrics_page() -> str:
@@ -165,6 +175,7 @@ def pages() -> dict[Path, str]:
         ROOT / "docs" / "commands.md": commands_page(),
         ROOT / "docs" / "metrics.md": metrics_page(),
         ROOT / ".env.example": env_example(),
+        ROOT / "common" / "meteo_common" / "message.schema.json": schema_text(),
     }
 
 

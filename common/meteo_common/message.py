@@ -23,8 +23,8 @@ EARLIEST = datetime(1940, 1, 1, tzinfo=UTC)
 """No source of ours knows older weather (Open-Meteo's archive begins then)."""
 LATEST_AHEAD = timedelta(hours=24)
 """A provider's clock may be ahead of ours by this much."""
-# Near its ends, an instant has no date in UTC or in the local zone.
-_CALENDAR = datetime(2, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
+CALENDAR = datetime(2, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
+"""From the first up to, not including, the second: near Python's ends an instant has no date in UTC or a local zone."""
 
 LIMITS: dict[str, tuple[float, float]] = {
     "temperature_celsius": (-90, 60),
@@ -110,7 +110,7 @@ class Message(Struct):
     """One place at one poll."""
 
     schema_version: Annotated[int, Meta(ge=1)]
-    normaliser_version: Annotated[int, Meta(ge=1)]
+    normaliser_version: Annotated[int, Meta(ge=1, le=2**31 - 1)]
     source: Annotated[str, Meta(pattern=r"^[a-z-]+\Z")]
     data_origin: Literal["api", "simulated", "replay"]
     station_id: Annotated[str, Meta(pattern=r"^[a-z-]+:[A-Za-z0-9._,+-]+\Z", max_length=200)]
@@ -141,7 +141,7 @@ class Message(Struct):
 
 
 def _check_calendar(name: str, instant: datetime | None) -> None:
-    if instant is not None and not _CALENDAR[0] <= instant < _CALENDAR[1]:
+    if instant is not None and not CALENDAR[0] <= instant < CALENDAR[1]:
         raise ValueError(f"{name} is outside the years 2 to 9998")
 
 
@@ -185,17 +185,21 @@ def encode(message: Message) -> bytes:
 
 
 def _refuse_what_jsonb_cannot_hold(value: bytes) -> None:
-    """Look for it in every text; the standard library's decoder alone lets half a surrogate pair through."""
+    """Look for it in every text, also under a name that comes again.
+
+    The standard library's decoder alone lets half a surrogate pair through.
+    """
     try:
-        stack: list[Any] = [json.loads(value)]
-    except (ValueError, RecursionError):
+        # Numbers as they are written: an int of more than 4,300 digits would be refused.
+        whole = json.loads(value, object_pairs_hook=list, parse_int=str, parse_float=str)
+    except RecursionError:
+        raise RefusedError("nested too deeply") from None
+    except ValueError:
         return
+    stack: list[Any] = [whole]
     while stack:
         item = stack.pop()
-        if isinstance(item, dict):
-            stack.extend(item.keys())
-            stack.extend(item.values())
-        elif isinstance(item, list):
+        if isinstance(item, list | tuple):
             stack.extend(item)
         elif isinstance(item, str):
             if "\x00" in item:

@@ -86,8 +86,9 @@ class DeadLetters:
     """  # noqa: S608
     # Values and numbers in reasons differ from record to record; the sentence around them is the reason.
     REASONS = """
-        SELECT regexp_replace(reason, '''[^'']*''|(?<![A-Za-z]-?)[0-9][0-9.]*', '…', 'g') AS kind, count(*) FROM dead_letters
-        WHERE (%(state)s = 'all' OR state = %(state)s) AND position(lower(%(reason)s) IN lower(reason)) > 0
+        SELECT regexp_replace(reason, '''[^'']*''|(?<![A-Za-z]-?)[0-9][0-9.]*', '…', 'g') AS kind, count(*)
+        FROM dead_letters WHERE (%(state)s = 'all' OR state = %(state)s)
+            AND position(lower(%(reason)s) IN lower(reason)) > 0
         GROUP BY kind ORDER BY 2 DESC, 1
     """
     GET = f"SELECT {FIELDS} FROM dead_letters WHERE dead_letter_id = ANY(%s) ORDER BY dead_letter_id"  # noqa: S608
