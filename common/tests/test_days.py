@@ -1,4 +1,4 @@
-"""Days, durations, places: the small things that everything else counts on."""
+"""Days and their bounds, durations, places: the small things that everything else counts on."""
 
 from __future__ import annotations
 
@@ -7,17 +7,33 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from meteo_common.days import day_of, format_instant, parse_day
+from meteo_common.days import day_bounds, day_of, format_instant, parse_day
 from meteo_common.durations import format_duration, parse_duration
 from meteo_common.places import Place, parse_places
 
 PARIS = ZoneInfo("Europe/Paris")
 
 
-def test_a_day_begins_at_local_midnight() -> None:
-    midnight = datetime(2013, 7, 13, 22, tzinfo=UTC)
-    assert day_of(midnight, PARIS) == date(2013, 7, 14)
-    assert day_of(midnight - timedelta(microseconds=1), PARIS) == date(2013, 7, 13)
+@pytest.mark.parametrize(
+    ("day", "first", "hours"),
+    [
+        (date(2013, 1, 1), datetime(2012, 12, 31, 23, tzinfo=UTC), 24),
+        (date(2013, 3, 31), datetime(2013, 3, 30, 23, tzinfo=UTC), 23),
+        (date(2013, 7, 14), datetime(2013, 7, 13, 22, tzinfo=UTC), 24),
+        (date(2013, 10, 27), datetime(2013, 10, 26, 22, tzinfo=UTC), 25),
+    ],
+)
+def test_a_day_has_23_to_25_hours(day: date, first: datetime, hours: int) -> None:
+    assert day_bounds(day, PARIS) == (first, first + timedelta(hours=hours))
+    assert day_of(first, PARIS) == day
+    assert day_of(first - timedelta(microseconds=1), PARIS) == day - timedelta(days=1)
+    assert day_of(first + timedelta(hours=hours), PARIS) == day + timedelta(days=1)
+
+
+def test_a_day_may_begin_after_midnight() -> None:
+    """In Beirut the clock went from 24:00 to 01:00 that night."""
+    first, last = day_bounds(date(2013, 3, 31), ZoneInfo("Asia/Beirut"))
+    assert (first, last - first) == (datetime(2013, 3, 30, 22, tzinfo=UTC), timedelta(hours=23))
 
 
 def test_a_day_is_written_in_one_way() -> None:
