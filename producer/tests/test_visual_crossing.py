@@ -10,7 +10,7 @@ import pytest
 from pytest_httpserver import HTTPServer
 from recordings import FOLDER, NOW, PARIS, answers, load
 
-from meteo_common.errors import MeteoError, RefusedError, UsageError
+from meteo_common.errors import MeteoError, RefusedError, UnreachableError, UsageError
 from meteo_common.message import decode, encode
 from meteo_common.settings import Settings
 from meteo_producer.api import Api
@@ -220,6 +220,7 @@ def test_past_days_are_asked_for_by_their_dates(httpserver: HTTPServer, asked: V
     answer(httpserver, "2025-03-07/2025-03-07", recorded(f"{PAST}.json"))
     day = date(2025, 3, 7)
     assert len(asked.normalise_days(asked.fetch_days(PARIS, day, day, NOW))) == 24
+    assert [request.args["include"] for request, _ in httpserver.log] == ["hours"]
     assert asked.cost(10) == 240
     assert asked.cost(asked.days_per_call) < 1000
 
@@ -230,12 +231,12 @@ def test_the_last_whole_day_is_over_in_every_zone() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "body", "kind"),
+    ("status", "body", "kind", "sentence"),
     [
-        (400, recorded("vc_error__400-location.txt"), UsageError),
-        (401, "No account found with API key", KeyRefusedError),
-        (429, recorded("vc_error__429-daily.txt"), RateLimitedError),
-        (500, "", MeteoError),
+        (400, recorded("vc_error__400-location.txt"), UsageError, "400: Bad API Request:Invalid location parameter"),
+        (401, f"No account found with API key '{KEY}'", KeyRefusedError, "check VISUAL_CROSSING_API_KEY"),
+        (429, recorded("vc_error__429-daily.txt"), RateLimitedError, "429: Maximum daily cost exceeded"),
+        (500, "", UnreachableError, "has a fault of its own"),
     ],
 )
 def test_errors_are_plain_texts(
@@ -245,10 +246,11 @@ def test_errors_are_plain_texts(
     status: int,
     body: str,
     kind: type[MeteoError],
+    sentence: str,
 ) -> None:
     caplog.set_level(logging.DEBUG)
     answer(httpserver, "today", body, status)
-    with pytest.raises(kind) as caught:
+    with pytest.raises(kind, match=sentence) as caught:
         asked.fetch(PARIS, ["current"], NOW)
     assert KEY not in str(caught.value)
     ours = [record.getMessage() for record in caplog.records if record.name != "werkzeug"]
