@@ -131,7 +131,8 @@ def without_refused(name: str, read: Callable[[], Any], default: Any, quality: l
     """
     try:
         return read()
-    except RefusedError:
+    except (RefusedError, ValueError):
+        # The parts of a message raise ValueError for times outside its calendar.
         quality.append(f"{name}:refused")
         return default
 

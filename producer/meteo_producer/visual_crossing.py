@@ -110,7 +110,7 @@ class VisualCrossing:
             day = as_object(entry, "days[]")
             own = _day(day)
             for hour in _hours(day):
-                if own is None or hour.get("source") in NOT_MEASURED or _is_empty(hour):
+                if own is None or as_text(hour.get("source"), "source") in NOT_MEASURED or _is_empty(hour):
                     continue
                 alone = frame | {"days": [day | {"hours": [hour]}]}
                 one = Answers(answers.place, answers.collected_at, {"timeline": alone}, answers.units)

@@ -161,7 +161,7 @@ def test_it_is_valid_before_it_is_mangled(name: str) -> None:
 def test_mutations(name: str) -> None:
     source, bodies = GIVEN[name]
 
-    @settings(max_examples=400, deadline=None)
+    @settings(max_examples=200, deadline=None)
     @given(Mangling(bodies).mutations(), st.sampled_from([PARIS, Place("Paris", "FR")]))
     def mangled(changed: Bodies, place: Place) -> None:
         normalise(source, answers(changed, place=place))
@@ -173,7 +173,7 @@ def test_mutations(name: str) -> None:
 def test_any_json_as_a_body(name: str) -> None:
     source, bodies = GIVEN[name]
 
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=80, deadline=None)
     @given(st.sampled_from(sorted(bodies)), JSON)
     def mangled(part: str, body: Any) -> None:
         normalise(source, answers(bodies | {part: body}))
@@ -193,13 +193,24 @@ def test_the_wrong_providers_answer(name: str) -> None:
                 normalise(source, answers(own | {part: body}))
 
 
-@settings(max_examples=400, deadline=None)
+@pytest.mark.parametrize("seconds", [253402300799, -62135596800, 1e12])
+@pytest.mark.parametrize(("name", "part"), [(name, part) for name in GIVEN for part in GIVEN[name][1]])
+def test_times_at_the_ends_of_the_calendar(name: str, part: str, seconds: float) -> None:
+    source, bodies = GIVEN[name]
+    for path in places_in(bodies[part]):
+        if path and isinstance(path[-1], str) and isinstance(_at(bodies[part], path), int):
+            changed = copy.deepcopy(bodies)
+            _at(changed[part], path[:-1])[path[-1]] = seconds
+            normalise(source, answers(changed))
+
+
+@settings(max_examples=200, deadline=None)
 @given(Mangling({"timeline": PAST}).mutations(), st.sampled_from(["metric", "us", "uk", "base", None]))
 def test_past_days(bodies: Bodies, units: str | None) -> None:
     normalise_days(answers(bodies, units))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(JSON)
 def test_any_json_as_past_days(body: Any) -> None:
     normalise_days(answers({"timeline": body}))
