@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from meteo_common.days import day_bounds, day_of, format_instant
+from meteo_common.days import day_bounds, day_of, format_instant, parse_day
 from meteo_common.durations import format_duration, parse_duration
 from meteo_common.places import Place, parse_places
 
@@ -34,6 +34,13 @@ def test_a_day_may_begin_after_midnight() -> None:
     """In Beirut the clock went from 24:00 to 01:00 that night."""
     first, last = day_bounds(date(2013, 3, 31), ZoneInfo("Asia/Beirut"))
     assert (first, last - first) == (datetime(2013, 3, 30, 22, tzinfo=UTC), timedelta(hours=23))
+
+
+def test_a_day_is_written_in_one_way() -> None:
+    assert parse_day("2013-07-14") == date(2013, 7, 14)
+    for text in ("20130714", "2013-W28-7", "2013-7-14", "2013-02-30", "someday", ""):
+        with pytest.raises(ValueError, match=r"form|range"):
+            parse_day(text)
 
 
 def test_an_instant_shows_its_fraction_only_if_it_has_one() -> None:
