@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from recordings import answers, load
 
+from meteo_common.days import day_bounds, day_of
 from meteo_common.errors import RefusedError
 from meteo_common.places import Place
 from meteo_common.settings import Settings
@@ -52,6 +57,69 @@ def test_local_time_becomes_utc_by_the_answers_own_offset(offset: int, expected:
 def test_change_of_clocks(offset: int, time: str, expected: str) -> None:
     _, observed_at = read_current(frame(offset, time))
     assert observed_at == datetime.fromisoformat(expected).replace(tzinfo=UTC)
+
+
+@given(
+    st.integers(min_value=-12 * 4, max_value=14 * 4),
+    st.datetimes(datetime(1940, 1, 2), datetime(2100, 1, 1)),  # noqa: DTZ001 - hypothesis wants them so
+)
+def test_every_offset_leads_back_to_the_instant(quarters: int, instant: datetime) -> None:
+    """All offsets in use are quarters of an hour from −12 to +14 hours."""
+    local = (instant + timedelta(minutes=15 * quarters)).strftime("%Y-%m-%dT%H:%M")
+    _, observed_at = read_current(frame(900 * quarters, local))
+    assert observed_at == instant.replace(second=0, microsecond=0, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("zone", "day", "hours"),
+    [
+        ("Europe/Paris", date(2026, 3, 29), 23),
+        ("Europe/Paris", date(2026, 10, 25), 25),
+        ("America/St_Johns", date(2026, 3, 8), 23),
+        ("America/St_Johns", date(2026, 11, 1), 25),
+        ("Australia/Lord_Howe", date(2026, 4, 5), 25),  # 24.5 hours: its clocks change by half an hour
+        ("Asia/Kathmandu", date(2026, 3, 29), 24),
+    ],
+)
+def test_each_hour_of_a_long_or_short_day_is_an_observation_of_its_own(zone: str, day: date, hours: int) -> None:
+    """Polled each hour of the local day, with the offset that the provider gives at that time."""
+    local = ZoneInfo(zone)
+    instant, end = day_bounds(day, local)
+    observed = []
+    while instant < end:
+        shown = instant.astimezone(local)
+        offset = shown.utcoffset()
+        assert offset is not None
+        _, observed_at = read_current(frame(int(offset.total_seconds()), shown.strftime("%Y-%m-%dT%H:%M")))
+        assert observed_at == instant
+        assert day_of(observed_at, local) == day
+        observed.append(observed_at)
+        instant += timedelta(hours=1)
+    assert len(observed) == len(set(observed)) == hours
+
+
+@pytest.mark.parametrize(
+    ("offset", "first", "minute"),
+    [
+        (3600, "2026-03-28T12:00", 0),  # asked in Paris' winter, about the days around its 23-hour day
+        (7200, "2026-10-24T12:00", 0),  # asked in its summer, about the days around its 25-hour day
+        (-12600, "2026-03-07T12:00", 30),  # St. John's
+        (20700, "2026-03-28T12:00", 15),  # Kathmandu
+    ],
+)
+def test_forecast_over_a_change_of_clocks_has_steps_of_3_hours(offset: int, first: str, minute: int) -> None:
+    """The provider names 24 hours a day by the one offset of the answer, also those that no clock will show."""
+    start = datetime.fromisoformat(first).replace(tzinfo=UTC)
+    body = frame(offset, first, hourly=hours(start, [1.0] * 72, temperature_2m=[float(n) for n in range(72)]))
+    steps = read_forecast(body, start - timedelta(seconds=offset))
+    assert len(steps) >= 23
+    for before, after in pairwise(steps):
+        assert after.valid_at - before.valid_at == timedelta(hours=3)
+    assert {step.valid_at.minute for step in steps} == {minute}
+    for step in steps:
+        hour = (step.valid_at - start).total_seconds() / 3600 + offset / 3600
+        assert step.temperature_celsius == hour
+    assert {step.precipitation_mm for step in steps[1:]} == {3.0}
 
 
 def test_unix_times_are_instants_already() -> None:
@@ -146,13 +214,27 @@ def test_recorded_forecast_against_its_hours() -> None:
 
 @pytest.mark.parametrize(
     ("sunrise", "sunset"),
-    [(None, None), ("1970-01-01T00:00", "1970-01-01T00:00"), ("2026-06-20T00:00", "2026-06-21T00:00")],
+    [
+        (None, None),
+        ("1970-01-01T00:00", "1970-01-01T00:00"),
+        ("2026-06-20T00:00", "2026-06-20T00:00"),  # the sun does not rise
+        ("2026-06-20T00:00", "2026-06-21T00:00"),  # it does not set
+        (0, 0),
+    ],
 )
-def test_polar_sun_is_null(sunrise: str | None, sunset: str | None) -> None:
+@pytest.mark.parametrize("offset", [7200, -10800])
+def test_polar_sun_is_null(sunrise: Any, sunset: Any, offset: int) -> None:
     daily = {"time": ["2026-06-20"], "sunrise": [sunrise], "sunset": [sunset]}
-    sun = read_sun(frame(7200, daily=daily), datetime(2026, 6, 20, 10, tzinfo=UTC))
+    sun = read_sun(frame(offset, daily=daily), datetime(2026, 6, 20, 10, tzinfo=UTC))
     assert sun is not None
     assert (sun.sunrise, sun.sunset) == (None, None)
+
+
+def test_the_last_sunset_before_the_polar_day_has_no_sunrise_after_it() -> None:
+    daily = {"time": ["2026-05-18"], "sunrise": ["2026-05-18T01:20"], "sunset": [None]}
+    sun = read_sun(frame(7200, daily=daily), datetime(2026, 5, 18, 10, tzinfo=UTC))
+    assert sun is not None
+    assert (sun.sunrise, sun.sunset) == (datetime(2026, 5, 17, 23, 20, tzinfo=UTC), None)
 
 
 def test_sun_of_the_local_day() -> None:
