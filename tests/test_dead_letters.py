@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from contextlib import closing
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 import pytest
 import tiers
@@ -87,7 +88,7 @@ def test_list_and_show_say_all_that_is_known(tenant: Tenant) -> None:
     assert "There is no dead letter 999" in tiers.sentence(tiers.run(tenant, "dead-letters", "show", "999"), 2)
 
 
-def test_replay_makes_new_records_that_name_their_origin(tenant: Tenant, tmp_path: Path) -> None:
+def test_replay_makes_new_records_that_name_their_origin(tenant: Tenant) -> None:
     ids = bury(tenant)
     topic = tenant.settings.topic_name
     told = tiers.sentence(tiers.run(tenant, *REPLAY, str(ids[0])), 1)
@@ -100,10 +101,10 @@ def test_replay_makes_new_records_that_name_their_origin(tenant: Tenant, tmp_pat
     assert "would replay 1 dead letter" in tenant.meteo(*REPLAY, "--all", "--dry-run")
     assert states(tenant) == ["new"] * 6
     assert "replayed 1 dead letter" in tenant.meteo(*REPLAY, "--all")
-    corrected = tmp_path / "corrected.json"
-    corrected.write_bytes(GOOD)
-    tmp_path.chmod(0o755)
-    tenant.meteo(*REPLAY, str(ids[4]), "--file", str(corrected))
+    with NamedTemporaryFile() as corrected:
+        Path(corrected.name).write_bytes(GOOD)
+        Path(corrected.name).chmod(0o644)  # the command reads it as the user meteo
+        tenant.meteo(*REPLAY, str(ids[4]), "--file", corrected.name)
     tenant.meteo(*REPLAY, str(ids[3]), "--force")
     assert states(tenant) == ["replayed", "new", "new", "replayed", "replayed", "new"]
     assert sorted(records(tenant), key=lambda record: record[2][-1]) == [
