@@ -28,7 +28,17 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-SERVICE_COMMANDS = {"produce", "budgets", "consume", "dead-letters", "retention", "export", "aggregate", "reconcile"}
+SERVICE_COMMANDS = {
+    "produce",
+    "backfill",
+    "budgets",
+    "consume",
+    "dead-letters",
+    "retention",
+    "export",
+    "aggregate",
+    "reconcile",
+}
 """What runs as the user `meteo` when root calls it, as the deployed services do."""
 
 

@@ -11,7 +11,7 @@ import random
 import sqlite3
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from pydantic import SecretStr
@@ -182,6 +182,16 @@ class Accounts:
             self._add(database, account, now, cost)
         return Charge(account, now, cost, consecutive > 0)
 
+    def wait(self, name: AccountName, cost: float, reserve: float = 0.0) -> float:
+        """Return the seconds until a request of this cost would leave the share `reserve` of every allowance."""
+        account, now = self._accounts[name], self._clock()
+        with self._state.transaction() as database:
+            ends = [
+                self._free_at(database, account, replace(each, amount=int(each.amount * (1 - reserve))), cost, now)[1]
+                for each in account.allowances
+            ]
+        return max(ends, default=now) - now
+
     def correct(self, charge: Charge, cost: float) -> None:
         """Replace what a request was expected to cost by what the provider says that it did."""
         if cost != charge.cost:
@@ -242,6 +252,19 @@ class Accounts:
                 f"One request to {account.provider} costs {cost:g} {account.unit}, more than {account.budget_setting}"
                 f" ever allows ({allowance.amount} in {format_duration(allowance.seconds)}); raise it, or ask for less."
             )
+        used, free_at = self._free_at(database, account, allowance, cost, now)
+        if free_at > now:
+            raise BudgetSpentError(
+                f"The budget of {account.provider} is spent: {used:g} of {allowance.amount} {account.unit} in"
+                f" {format_duration(allowance.seconds)} ({account.budget_setting}); it is asked again in"
+                f" {format_duration(free_at - now)}.",
+                free_at - now,
+            )
+
+    def _free_at(
+        self, database: sqlite3.Connection, account: Account, allowance: Allowance, cost: float, now: float
+    ) -> tuple[float, float]:
+        """Return what is used of the allowance, and when it leaves room for this cost (unix seconds)."""
         buckets = self._buckets(database, account, allowance, now)
         used = left = _total(buckets)
         free_at = now
@@ -251,13 +274,7 @@ class Accounts:
                 break
             left -= amount
             free_at = (bucket + 1) * _width(allowance.seconds) + allowance.seconds
-        if free_at > now:
-            raise BudgetSpentError(
-                f"The budget of {account.provider} is spent: {used:g} of {allowance.amount} {account.unit} in"
-                f" {format_duration(allowance.seconds)} ({account.budget_setting}); it is asked again in"
-                f" {format_duration(free_at - now)}.",
-                free_at - now,
-            )
+        return used, free_at
 
     def _buckets(
         self, database: sqlite3.Connection, account: Account, allowance: Allowance, now: float

@@ -1,4 +1,4 @@
-"""The commands `produce` and `budgets`."""
+"""The commands `produce`, `backfill` and `budgets`."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from meteo_common.errors import UsageError
 from meteo_common.logs import configure_logs
 from meteo_common.settings import Settings, load_settings
 from meteo_producer.accounts import Accounts
+from meteo_producer.backfill import backfill as take_past_days
 from meteo_producer.budgets import HEADINGS, facts_of, rows_of
 from meteo_producer.produce import play, produce_every, produce_once
 from meteo_producer.source import FEEDS, Feed, Selection
-from meteo_producer.sources import RECORDINGS, SOURCES
+from meteo_producer.sources import HISTORIES, RECORDINGS, SOURCES
 from meteo_producer.state import State
 
 NAMES = tuple(dict.fromkeys([*SOURCES, *RECORDINGS]))
@@ -62,10 +63,25 @@ def budgets(
     run_command(lambda: _budgets(retry_key, as_json))
 
 
+def backfill(
+    first: Annotated[str, typer.Option("--from", metavar="DATE", help="First day, in WEATHER_TIMEZONE.")],
+    last: Annotated[str, typer.Option("--to", metavar="DATE", help="Last day, inclusive.")],
+    source: Annotated[str, typer.Option(help=f"One of {', '.join(HISTORIES)}.")] = "open-meteo",
+    city: Annotated[list[str] | None, typer.Option(help="Name,CC or Name,CC@latitude,longitude; repeatable.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the days and their cost against the budget left; ask nothing.")
+    ] = False,
+) -> None:
+    """Take past days from a provider to Kafka, each once, as far as its budget reaches; run it again to go on."""
+    configure_logs("backfill", long_running=False)
+    run_command(lambda: _backfill(source, city or [], (first, last), dry_run))
+
+
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line's app."""
     app.command("produce")(produce)
     app.command("budgets")(budgets)
+    app.command("backfill")(backfill)
 
 
 register(app)
@@ -130,6 +146,14 @@ def _play(
         raise UsageError(f"--from {first} is after --to {last}: expected the earlier day first.")
     selection = Selection(first, last, settings.places if by_city else ())
     play(settings, RECORDINGS[source](settings, selection))
+
+
+def _backfill(source: str, cities: list[str], days: tuple[str, str], dry_run: bool) -> None:
+    settings = load_settings(city=";".join(cities) or None)
+    first, last = (_day(name, text) for name, text in zip(("--from", "--to"), days, strict=True))
+    if first is None or last is None:
+        raise UsageError("--from and --to need a day each, such as 2013-07-01.")
+    take_past_days(settings, source, first, last, dry_run=dry_run)
 
 
 def _feeds(feed: str | None) -> tuple[Feed, ...]:

@@ -35,18 +35,24 @@ class Coordinates:
         )
         self._known = _read(self._file)
 
+    def known(self, place: Place) -> Place | None:
+        """Return the place with its coordinates if they are known without asking."""
+        if place.latitude is not None:
+            return place
+        found = self._known.get(str(place))
+        return replace(place, latitude=found[0], longitude=found[1]) if found else None
+
     def locate(self, place: Place) -> Place:
         """Return the place with its coordinates in degrees.
 
         Raises UsageError when no place of that name is in that country, UnreachableError when it cannot be asked.
         """
-        if place.latitude is not None:
-            return place
-        found = self._known.get(str(place))
-        if found is None:
+        known = self.known(place)
+        if known is None:
             found = self._known[str(place)] = self._look_up(place)
             self._keep()
-        return replace(place, latitude=found[0], longitude=found[1])
+            known = replace(place, latitude=found[0], longitude=found[1])
+        return known
 
     def _look_up(self, place: Place) -> tuple[float, float]:
         # Results come by population; 100, the most there can be, so that a small namesake abroad is not hidden.

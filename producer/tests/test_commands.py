@@ -20,7 +20,7 @@ def no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     # Loggers keep the first stream they see: here that would be the runner's, which is closed after each command.
     monkeypatch.setattr("meteo_producer.commands.configure_logs", lambda *_, **__: None)
     monkeypatch.setenv("METEO_PROJECT", str(tmp_path))
-    for name in ("CITY", "OPENWEATHER_API_KEY", "FALLBACK", "BOOTSTRAP_SERVERS"):
+    for name in ("CITY", "OPENWEATHER_API_KEY", "VISUAL_CROSSING_API_KEY", "FALLBACK", "BOOTSTRAP_SERVERS"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -57,6 +57,27 @@ def run(capfd: pytest.CaptureFixture[str], *arguments: str) -> tuple[Result, str
 )
 def test_wrong_usage(capfd: pytest.CaptureFixture[str], arguments: list[str], sentence: str) -> None:
     result, output = run(capfd, *arguments)
+    assert result.exit_code == 2
+    assert sentence in output
+    assert "Traceback" not in output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--source", "openweather"], "'openweather' has no past days; expected one of open-meteo, visual-crossing."),
+        (["--source", "visual-crossing"], "set VISUAL_CROSSING_API_KEY"),
+        (["--to", "2100-01-01"], "--to 2100-01-01 is not over yet, or not yet known to open-meteo: its last whole day"),
+        (["--from", "1939-12-31"], "no source knows weather before 1940; expected 1940-01-02 or later."),
+        (["--from", "2025-04-13"], "--from 2025-04-13 is after --to 2025-04-12"),
+        (["--from", "yesterday"], "--from 'yesterday' is not a day"),
+        (["--from", ""], "--from and --to need a day each"),
+        (["--city", "Paris"], "'Paris' is not of the form Name,CC"),
+    ],
+)
+def test_wrong_usage_of_backfill(capfd: pytest.CaptureFixture[str], arguments: list[str], sentence: str) -> None:
+    result = runner.invoke(app, ["backfill", "--from", "2025-03-10", "--to", "2025-04-12", *arguments])
+    output = capfd.readouterr().err + result.output
     assert result.exit_code == 2
     assert sentence in output
     assert "Traceback" not in output
