@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import random
+import signal
 import threading
+import time
 
 import campaign
 import pytest
+import tiers
 from campaign import Feed, Group
 
 from meteo_consumer import writer
 from meteo_consumer.consume import consume_until_idle
+
+SESSION_SECONDS = 10
+"""After this long without a heartbeat a consumer is out of its group."""
 
 
 def test_a_partition_that_was_paused_flows_on_when_the_others_are_at_their_ends(
@@ -23,3 +30,106 @@ def test_a_partition_that_was_paused_flows_on_when_the_others_are_at_their_ends(
     taking.join(40)
     assert not taking.is_alive(), f"stands still at {campaign.positions(group.tenant)}"
     campaign.assert_each_once(group.tenant)
+
+
+def test_a_restart_under_a_lasting_name_moves_no_partition(group: Group) -> None:
+    group.start("a", static=True)
+    group.start("b", static=True)
+    group.wait_for_shares(1, 2)
+    held = {name: group.held(name) for name in "ab"}
+    feed = Feed(group.tenant)
+    feed.send(300)
+    campaign.settle(group.tenant)
+    for end in ("kill", "stop"):
+        rebalances = group["a"].metric("meteo_consumer_rebalances_total")
+        getattr(group["b"], end)()
+        feed.send(300)
+        group.start("b", static=True)
+        campaign.settle(group.tenant, SESSION_SECONDS - 2)
+        tiers.eventually("its own partitions", lambda: group.held("b") == held["b"])
+        assert group["a"].metric("meteo_consumer_rebalances_total") == rebalances
+    campaign.assert_each_once(group.tenant)
+
+
+def test_two_consumers_under_one_name_are_told_apart(group: Group) -> None:
+    group.start("a", static=True)
+    group.wait_for_shares(3)
+    other = group.start("other", extra={"CONSUMER_INSTANCE": "a"})
+    first = group["a"]
+    tiers.eventually("one of them gives way", lambda: not (first.alive and other.alive), 30)
+    gone = other if first.alive else first
+    assert gone.process.wait(5) == 2
+    assert "Another consumer runs under the name 'a' (CONSUMER_INSTANCE)" in gone.log.read_text("utf-8")
+    Feed(group.tenant).send(300)
+    campaign.settle(group.tenant)
+    campaign.assert_each_once(group.tenant)
+
+
+def test_partitions_that_do_not_move_flow_on_when_a_consumer_joins(group: Group) -> None:
+    group.start("a")
+    group.start("b")
+    group.wait_for_shares(1, 2)
+    held = {name: group.held(name) for name in "ab"}
+    feed = Feed(group.tenant)
+    with feed.flowing(6_000, per_second=300):
+        began = time.monotonic()
+        seen = campaign.positions(group.tenant)
+        moved = dict.fromkeys(range(3), began)
+        longest = dict.fromkeys(range(3), 0.0)
+        group.start("c")
+        while time.monotonic() < began + 15:
+            now = time.monotonic()
+            for partition, position in campaign.positions(group.tenant).items():
+                if position != seen.get(partition):
+                    longest[partition] = max(longest[partition], now - moved[partition])
+                    seen[partition], moved[partition] = position, now
+            time.sleep(0.05)
+        group.wait_for_shares(1, 1, 1)
+    stayed = set.union(*(held[name] & group.held(name) for name in "ab"))
+    assert len(stayed) == 2
+    assert max(longest[partition] for partition in stayed) < 1.5
+    campaign.settle(group.tenant)
+    campaign.assert_each_once(group.tenant)
+
+
+def test_a_consumer_that_stood_still_longer_than_its_session_doubles_nothing(group: Group) -> None:
+    group.start("a")
+    group.start("b")
+    group.wait_for_shares(1, 2)
+    feed = Feed(group.tenant)
+    with feed.flowing(12_000, per_second=300):
+        time.sleep(2)
+        group["a"].process.send_signal(signal.SIGSTOP)
+        tiers.eventually("b takes over", lambda: group.held("b") == {0, 1, 2}, 3 * SESSION_SECONDS)
+        time.sleep(5)
+        group["a"].process.send_signal(signal.SIGCONT)
+        tiers.eventually("a is back", lambda: group.shares() == [1, 2], 3 * SESSION_SECONDS)
+    campaign.settle(group.tenant)
+    campaign.assert_each_once(group.tenant)
+    group.stop()
+
+
+@pytest.mark.parametrize("seconds", [30])
+def test_a_rebalance_storm_loses_and_doubles_nothing(group: Group, seconds: int) -> None:
+    chance = campaign.seeded()
+    group.start("steady")
+    feed = Feed(group.tenant, chance, poisoned=0.002)
+    with feed.flowing(seconds * 500, per_second=500) as flow:
+        while flow.is_alive():
+            storm(group, chance)
+    campaign.settle(group.tenant)
+    group.stop()
+    campaign.assert_each_once(group.tenant)
+
+
+def storm(group: Group, chance: random.Random) -> None:
+    """Let one of four consumers come, or go: asked to, or killed."""
+    name = f"guest-{chance.randrange(4)}"
+    guest = group.members.get(name)
+    if guest is None or not guest.alive:
+        group.start(name)
+    elif chance.random() < 0.7:
+        guest.stop()
+    else:
+        guest.kill()
+    time.sleep(chance.uniform(0, 1))

@@ -13,7 +13,7 @@ from typer._click import ClickException  # typer names no public parent of its u
 import meteo_consumer.commands
 import meteo_hadoop.commands
 import meteo_producer.commands
-from meteo_cli import bench, demo, operate, testing
+from meteo_cli import bench, demo, doctor, operate, testing
 from meteo_cli.privileges import become_service_user
 from meteo_common.console import err
 from meteo_common.errors import MeteoError, UsageError
@@ -67,6 +67,7 @@ demo.register(app)
 testing.register(app)
 bench.register(app)
 operate.register(app)
+doctor.register(app)
 meteo_producer.commands.register(app)
 meteo_consumer.commands.register(app)
 meteo_hadoop.commands.register(app)

@@ -177,8 +177,9 @@ class Accounts:
                     f"{account.provider} wants a pause (429): it is asked again in {format_duration(until - now)}.",
                     until - now,
                 )
-            for allowance in account.allowances:
-                self._check(database, account, allowance, cost, now)
+            spent = [self._spent(database, account, allowance, cost, now) for allowance in account.allowances]
+            if errors := [error for error in spent if error]:
+                raise max(errors, key=lambda error: error.retry_after or 0.0)
             self._add(database, account, now, cost)
         return Charge(account, now, cost, consecutive > 0)
 
@@ -244,22 +245,24 @@ class Accounts:
         """Return how all accounts stand."""
         return [self.report(name) for name in self._accounts]
 
-    def _check(
+    def _spent(
         self, database: sqlite3.Connection, account: Account, allowance: Allowance, cost: float, now: float
-    ) -> None:
+    ) -> BudgetSpentError | None:
+        """Return the error that the allowance does not let this be taken now, None when it does."""
         if cost > allowance.amount:
             raise UsageError(
                 f"One request to {account.provider} costs {cost:g} {account.unit}, more than {account.budget_setting}"
                 f" ever allows ({allowance.amount} in {format_duration(allowance.seconds)}); raise it, or ask for less."
             )
         used, free_at = self._free_at(database, account, allowance, cost, now)
-        if free_at > now:
-            raise BudgetSpentError(
-                f"The budget of {account.provider} is spent: {used:g} of {allowance.amount} {account.unit} in"
-                f" {format_duration(allowance.seconds)} ({account.budget_setting}); it is asked again in"
-                f" {format_duration(free_at - now)}.",
-                free_at - now,
-            )
+        if free_at <= now:
+            return None
+        return BudgetSpentError(
+            f"The budget of {account.provider} is spent: {used:g} of {allowance.amount} {account.unit} in"
+            f" {format_duration(allowance.seconds)} ({account.budget_setting}); it is asked again in"
+            f" {format_duration(free_at - now)}.",
+            free_at - now,
+        )
 
     def _free_at(
         self, database: sqlite3.Connection, account: Account, allowance: Allowance, cost: float, now: float

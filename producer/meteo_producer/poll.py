@@ -46,6 +46,7 @@ class Poll:
         *,
         attempts: int = 1,
         stopping: threading.Event | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._sources = sources
         self._coordinates = coordinates
@@ -54,6 +55,7 @@ class Poll:
         self._feeds = feeds
         self._attempts = attempts
         self._stopping = stopping or threading.Event()
+        self._clock = clock
         self._asked_at: dict[tuple[str, Place, Feed], float] = {}
 
     def ask(self, place: Place, *, again: bool = False) -> Message:
@@ -102,13 +104,13 @@ class Poll:
     def _is_due(self, source: Source, place: Place, feed: Feed) -> bool:
         asked_at = self._asked_at.get((source.name, place, feed))
         # 1 s of tolerance: the poll of an hour later may come a few milliseconds early.
-        return asked_at is None or time.monotonic() - asked_at >= self._forecast_every - 1
+        return asked_at is None or self._clock() - asked_at >= self._forecast_every - 1
 
     def _note(self, source: Source, place: Place, feeds: list[Feed], answers: Answers) -> None:
         LAST_SUCCESS.labels(source.name).set_to_current_time()
         for feed in feeds:
             if feed not in answers.missing:
-                self._asked_at[source.name, place, feed] = time.monotonic()
+                self._asked_at[source.name, place, feed] = self._clock()
         for feed_name, error in answers.missing.items():
             FAILURES.labels(source.name, kind_of(error)).inc()
             log.warning("feed is missing", source=source.name, place=str(place), feed=feed_name, error=str(error))

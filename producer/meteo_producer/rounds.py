@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import structlog
 
@@ -34,12 +34,19 @@ class Rounds:
     """
 
     def __init__(
-        self, settings: Settings, poll: Poll, outbox: Outbox, intervals: Mapping[str, float], service: Service
+        self,
+        settings: Settings,
+        poll: Poll,
+        outbox: Outbox,
+        intervals: Mapping[str, float],
+        service: Service,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._poll = poll
         self._outbox = outbox
         self._intervals = intervals
         self._service = service
+        self._clock = clock
         # 4 s for a broker: with 3 s for what is under way, a stop is done within 10 s.
         self._delivery = Delivery(settings, patience=4, lasting=True, stopping=service.stopping)
         self._raw_responses = RawResponses(settings)
@@ -64,7 +71,7 @@ class Rounds:
             raise self._away
         if errors:
             first = next(iter(errors.values()))
-            until = max(1.0, min(self._due.values()) - time.monotonic())
+            until = max(1.0, min(self._due.values()) - self._clock())
             raise TransientError(f"{first} ({len(errors)} of {len(self._due)} places)", retry_after=until)
 
     def close(self) -> None:
@@ -73,7 +80,7 @@ class Rounds:
 
     def _ask_due(self) -> dict[Place, MeteoError]:
         errors: dict[Place, MeteoError] = {}
-        started = time.monotonic()
+        started = self._clock()
         for place in [place for place, due in self._due.items() if due <= started + 1]:
             if self._service.stopping.is_set():
                 break
@@ -127,7 +134,7 @@ class Rounds:
         # Jitter, so that many producers do not come back to an API at the same moment.
         pause *= random.uniform(0.8, 1.2)  # noqa: S311
         asked = error.retry_after if isinstance(error, TransientError) else None
-        self._due[place] = time.monotonic() + max(pause, min(asked or 0.0, interval))
+        self._due[place] = self._clock() + max(pause, min(asked or 0.0, interval))
 
     def _full(self) -> TransientError:
         return TransientError(

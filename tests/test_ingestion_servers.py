@@ -1,0 +1,129 @@
+"""Servers that stop, starve, crawl or are full while records flow: the consumers wait, stay, go on alone."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import campaign
+import pytest
+import tiers
+from campaign import Feed, Group
+from servers import Servers
+
+SESSION_SECONDS = 10
+"""After this long without a heartbeat a consumer is out of its group."""
+MEMORY = 400 << 20
+"""What a consumer may hold, whatever waits."""
+
+
+@contextmanager
+def undisturbed(group: Group) -> Iterator[None]:
+    """Fail if a partition comes or goes meanwhile."""
+    before = group.rebalances()
+    yield
+    assert group.rebalances() == before
+
+
+def two_consumers(group: Group) -> Feed:
+    """Return a feed after two consumers have shared the partitions and taken the first records."""
+    group.start("a", static=True)
+    group.start("b", static=True)
+    group.wait_for_shares(1, 2)
+    feed = Feed(group.tenant, campaign.seeded(), poisoned=0.002)
+    feed.send(300)
+    campaign.settle(group.tenant)
+    return feed
+
+
+def copying(group: Group) -> bool:
+    """Say whether a COPY is under way at this moment."""
+    return bool(
+        group.tenant.query(
+            "SELECT 1 FROM pg_stat_progress_copy WHERE datname = current_database() AND bytes_processed > 0"
+        )
+    )
+
+
+def stop_and_start(servers: Servers, server: str, seconds: float) -> None:
+    with servers.without(server):
+        time.sleep(seconds)
+
+
+FAULTS: dict[str, Callable[[Servers], None]] = {
+    "kafka stopped": lambda servers: stop_and_start(servers, "kafka", 5),
+    "kafka killed": lambda servers: servers.kill("kafka"),
+    "postgres stopped": lambda servers: stop_and_start(servers, "postgres", 5),
+    "postgres stopped at once": lambda servers: servers.kill("postgres", signal.SIGQUIT),
+    "postgres killed": lambda servers: servers.kill("postgres"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_server_that_goes_amid_the_stream_costs_and_doubles_nothing(
+    servers: Servers, group: Group, fault: str
+) -> None:
+    feed = two_consumers(group)
+    with feed.flowing(30_000, per_second=3_000):
+        time.sleep(2)
+        if fault == "postgres stopped at once":
+            tiers.eventually("a COPY under way", lambda: copying(group), pause=0)
+        FAULTS[fault](servers)
+    campaign.settle(group.tenant, 90)
+    tiers.eventually("they wait for nothing", lambda: not any(m.waits() for m in group.members.values()))
+    group.stop()
+    campaign.assert_each_once(group.tenant)
+
+
+def test_an_absent_postgresql_is_waited_for_in_the_group(servers: Servers, group: Group) -> None:
+    feed = two_consumers(group)
+    with undisturbed(group):
+        with servers.without("postgres"):
+            feed.send(60_000)
+            tiers.eventually("they say what they wait for", lambda: all(m.waits() for m in group.members.values()))
+            time.sleep(30)
+            assert all(member.memory() < MEMORY for member in group.members.values())
+        campaign.settle(group.tenant)
+    campaign.assert_each_once(group.tenant)
+
+
+def test_a_slow_postgresql_holds_up_its_partition_alone(group: Group) -> None:
+    feed = two_consumers(group)
+    with undisturbed(group):
+        with campaign.held_position(group.tenant, 0):
+            before = campaign.positions(group.tenant)
+            feed.send(90_000)
+            expected = {0: before[0], 1: before[1] + 30_000, 2: before[2] + 30_000}
+            tiers.eventually("the other partitions", lambda: campaign.positions(group.tenant) == expected)
+            time.sleep(2 * SESSION_SECONDS)
+            assert all(member.memory() < MEMORY for member in group.members.values())
+        campaign.settle(group.tenant)
+    campaign.assert_each_once(group.tenant)
+
+
+def backends(group: Group) -> list[int]:
+    found = group.tenant.query(
+        "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'meteo-consumer'"
+    )
+    return [int(str(pid)) for (pid,) in found]
+
+
+def test_a_postgresql_that_stands_still_is_left_and_found_again(group: Group) -> None:
+    """Longer than any time-out of a connection: what the sessions hold when they wake is fenced off."""
+    feed = two_consumers(group)
+    frozen = backends(group)
+    assert len(frozen) == 3
+    with undisturbed(group):
+        try:
+            for backend in frozen:
+                os.kill(backend, signal.SIGSTOP)
+            feed.send(60_000)
+            time.sleep(30)
+        finally:
+            for backend in frozen:
+                os.kill(backend, signal.SIGCONT)
+        campaign.settle(group.tenant)
+    campaign.assert_each_once(group.tenant)
