@@ -216,8 +216,6 @@ class Backfill:
 
 
 def _days(settings: Settings, history: History, first: date, last: date) -> list[date]:
-    if first > last:
-        raise UsageError(f"--from {first} is after --to {last}: expected the earlier day first.")
     latest = history.last_day(datetime.now(UTC).date())
     if last > latest:
         raise UsageError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -49,6 +49,10 @@ class CollectedDays:
             cost = collections.cost + excluded.cost, collected_at = excluded.collected_at, error = excluded.error,
             updated_at = now()
     """
+    MEND = """
+        UPDATE collections SET state = 'done', rows = %s, error = NULL, updated_at = now()
+        WHERE (source, place, day) = (%s, %s, %s) AND state = 'failed'
+    """
     LOCK = "SELECT pg_try_advisory_lock(%s, %s)"
     UNLOCK = "SELECT pg_advisory_unlock(%s, %s)"
 
@@ -77,6 +81,12 @@ class CollectedDays:
         ]  # fmt: skip
         with transaction(self._connection) as cursor:
             execute_values(cursor, self.MARK, rows)
+
+    def mend(self, rows: Mapping[date, int]) -> None:
+        """Write that failed days are done after all, with so many messages: their answer was understood later."""
+        with transaction(self._connection) as cursor:
+            for day, number in rows.items():
+                cursor.execute(self.MEND, (number, self._source, self._place, day))
 
     @contextmanager
     def locked(self) -> Iterator[None]:

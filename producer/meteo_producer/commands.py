@@ -13,6 +13,7 @@ from meteo_common.durations import parse_duration
 from meteo_common.errors import UsageError
 from meteo_common.logs import configure_logs
 from meteo_common.settings import Settings, load_settings
+from meteo_producer import stored
 from meteo_producer.accounts import Accounts
 from meteo_producer.backfill import backfill as take_past_days
 from meteo_producer.budgets import HEADINGS, facts_of, rows_of
@@ -21,7 +22,7 @@ from meteo_producer.source import FEEDS, Feed, Selection
 from meteo_producer.sources import HISTORIES, RECORDINGS, SOURCES
 from meteo_producer.state import State
 
-NAMES = tuple(dict.fromkeys([*SOURCES, *RECORDINGS]))
+NAMES = tuple(dict.fromkeys([*SOURCES, *RECORDINGS, stored.NAME]))
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 
@@ -38,7 +39,10 @@ def produce(
     ] = None,
     city: Annotated[list[str] | None, typer.Option(help="Name,CC or Name,CC@latitude,longitude; repeatable.")] = None,
     first: Annotated[
-        str | None, typer.Option("--from", metavar="DATE", help="First day of a recording, in WEATHER_TIMEZONE.")
+        str | None,
+        typer.Option(
+            "--from", metavar="DATE", help="First day of a recording or of stored answers, in WEATHER_TIMEZONE."
+        ),
     ] = None,
     last: Annotated[str | None, typer.Option("--to", metavar="DATE", help="Last day, inclusive.")] = None,
     once: Annotated[bool, typer.Option("--once", help="Poll once and end.")] = False,
@@ -47,8 +51,10 @@ def produce(
         typer.Option(metavar="DURATION", help="Poll at this interval, such as 10m; else PRODUCE_EVERY."),
     ] = None,
 ) -> None:
-    """Take weather from a source to Kafka: polls until stopped, one poll (--once), or a whole recording."""
-    configure_logs("producer", long_running=not once and not _is_recording(source, first, last))
+    """Take weather from a source to Kafka: polls until stopped, one poll (--once), a recording, or stored answers."""
+    configure_logs(
+        "producer", long_running=not once and source != stored.NAME and not _is_recording(source, first, last)
+    )
     run_command(lambda: _run(source, feed, city or [], (first, last), once, every))
 
 
@@ -95,6 +101,9 @@ def _run(
     if once and every:
         raise UsageError("--once and --every exclude each other: one poll, or one at each interval.")
     settings = load_settings(city=";".join(cities) or None, produce_every=_duration(every))
+    if source == stored.NAME:
+        _normalise_stored(settings, feed, bool(cities), days, every)
+        return
     if _is_recording(source, *days):
         _play(settings, source, feed, bool(cities), days, every)
         return
@@ -148,12 +157,28 @@ def _play(
     play(settings, RECORDINGS[source](settings, selection))
 
 
+def _normalise_stored(
+    settings: Settings, feed: str | None, by_city: bool, days: tuple[str | None, str | None], every: str | None
+) -> None:
+    if every or feed is not None:
+        raise UsageError("stored answers are normalised once, and whole: leave out --every and --feed.")
+    first, last = _both_days(days)
+    stored.normalise_stored(settings, first, last, settings.places if by_city else ())
+
+
 def _backfill(source: str, cities: list[str], days: tuple[str, str], dry_run: bool) -> None:
     settings = load_settings(city=";".join(cities) or None)
+    first, last = _both_days(days)
+    take_past_days(settings, source, first, last, dry_run=dry_run)
+
+
+def _both_days(days: tuple[str | None, str | None]) -> tuple[date, date]:
     first, last = (_day(name, text) for name, text in zip(("--from", "--to"), days, strict=True))
     if first is None or last is None:
         raise UsageError("--from and --to need a day each, such as 2013-07-01.")
-    take_past_days(settings, source, first, last, dry_run=dry_run)
+    if first > last:
+        raise UsageError(f"--from {first} is after --to {last}: expected the earlier day first.")
+    return first, last
 
 
 def _feeds(feed: str | None) -> tuple[Feed, ...]:

@@ -42,6 +42,8 @@ def run(capfd: pytest.CaptureFixture[str], *arguments: str) -> tuple[Result, str
         (["--source", "simulation", "--from", "2025-01-01", "--to", "2025-01-02", "--feed", "forecast"], "leave out"),
         (["--city", "Paris", "--once"], "'Paris' is not of the form Name,CC"),
         (["--feed", "tides", "--once"], "The feed 'tides' is unknown; expected one of current, forecast, air_quality."),
+        (["--source", "stored", "--from", "2025-01-01"], "--from and --to need a day each"),
+        (["--source", "stored", "--feed", "forecast"], "stored answers are normalised once, and whole"),
         (["--once", "--every", "10m"], "--once and --every exclude each other"),
         (["--every", "often"], "--every 'often': expected a whole number with a unit"),
         (["--from", "2013-01-01", "--once"], "--from and --to select days of a recording"),
