@@ -3,6 +3,9 @@
 -- The newest message of a place, and a place's range of time.
 CREATE INDEX weather_station ON weather ((value->>'station_id'), date_time DESC);
 
+-- Messages of which the producer set a value to null; over the whole value it would cost more than the rows themselves.
+CREATE INDEX weather_quality ON weather USING gin ((value->'quality') jsonb_path_ops);
+
 CREATE VIEW weather_months AS
 SELECT relname::text AS name, bounds[1]::timestamptz AS first, bounds[2]::timestamptz AS after
 FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid,
