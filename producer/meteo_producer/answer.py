@@ -44,6 +44,11 @@ def as_number(value: Any, field: str) -> float | None:
     return number
 
 
+def as_numbers(value: Any, field: str) -> dict[str, float | None]:
+    """Return an object of numbers or nulls; an absent one is empty. Raises RefusedError for anything else."""
+    return {name: as_number(number, f"{field}.{name}") for name, number in as_object(value, field).items()}
+
+
 def as_text(value: Any, field: str) -> str | None:
     """Return a text, or None for null and for an empty one. Raises RefusedError for anything else."""
     if value is None:

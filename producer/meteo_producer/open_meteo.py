@@ -23,7 +23,7 @@ from meteo_producer import units
 from meteo_producer.answer import Json, as_instant, as_list, as_number, as_object
 from meteo_producer.api import Api, Endpoint
 from meteo_producer.forecast import HOUR, STEPS, three_hour_steps, total
-from meteo_producer.source import Answers, Feed, build, position_of, station_at, without_refused
+from meteo_producer.source import AirReading, Answers, Feed, build, position_of, without_refused
 from meteo_producer.units import Conversion
 
 QUARTER = timedelta(minutes=15)
@@ -116,27 +116,21 @@ class OpenMeteo:
         """Return the message; `station_id` names the coordinates that were asked for, not the model's grid point."""
         archived = answers.bodies.get("archive")
         body = _answer(answers.bodies.get("current"), "the answer") if archived is None else _as_current(archived)
-        latitude, longitude = position_of(answers.place, body)
         observation, observed_at = read_current(body)
         refused: list[str] = []
         observation.precipitation_1h_mm = without_refused(
             "precipitation_1h_mm", lambda: read_last_hour(body, observed_at), None, refused
         )
-        forecast = without_refused("forecast", lambda: read_forecast(body, observed_at), [], refused)
-        sun = without_refused("sun", lambda: read_sun(body, observed_at), None, refused)
-        pollution = answers.bodies.get("air_pollution")
-        air, index = without_refused("air_quality", lambda: read_air_quality(pollution), (None, None), refused)
         return build(
             self.name,
             answers,
-            station_at(latitude, longitude),
+            None,
             observed_at,
             observation,
-            position=(latitude, longitude),
-            air_quality=air,
-            air_index=index,
-            sun=sun,
-            forecast=forecast,
+            position=position_of(answers.place, body),
+            read_forecast=lambda: read_forecast(body, observed_at),
+            read_air_quality=lambda: read_air_quality(answers.bodies.get("air_pollution")),
+            read_sun=lambda: read_sun(body, observed_at),
             refused=refused,
         )
 
@@ -242,8 +236,8 @@ def read_sun(body: Json, observed_at: datetime) -> Sun | None:
     return None
 
 
-def read_air_quality(body: Any) -> tuple[AirQuality | None, float | None]:
-    """Return the air quality, still without its index, and the European index as given; None when it was not asked."""
+def read_air_quality(body: Any) -> AirReading:
+    """Return the air quality with the European index as given."""
     if body is None:
         return None, None
     answer = _answer(body, "the air quality answer")

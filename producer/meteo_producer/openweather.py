@@ -20,9 +20,9 @@ from meteo_common.message import AirQuality, ForecastStep, Message, Observation,
 from meteo_common.places import Place
 from meteo_common.settings import Settings
 from meteo_producer import units
-from meteo_producer.answer import Json, as_instant, as_list, as_number, as_object, as_text
+from meteo_producer.answer import Json, as_instant, as_list, as_number, as_numbers, as_object, as_text
 from meteo_producer.api import Api, Endpoint
-from meteo_producer.source import Answers, Feed, build, station_at, without_refused
+from meteo_producer.source import AirReading, Answers, Feed, build
 
 ASKED_UNITS = "metric"
 UNITS: Mapping[str, tuple[str, str]] = {
@@ -85,24 +85,16 @@ class OpenWeather:
         temperature, speed = UNITS[answers.units or ASKED_UNITS]
         observation, observed_at = read_current(body, temperature, speed)
         ahead, pollution = answers.bodies.get("forecast"), answers.bodies.get("air_pollution")
-        refused: list[str] = []
-        forecast = without_refused("forecast", lambda: read_forecast(ahead, temperature), [], refused)
-        air, index = without_refused(
-            "air_quality", lambda: read_air_quality(pollution, answers.collected_at), (None, None), refused
-        )
-        latitude, longitude = _position(answers.place, body)
         return build(
             self.name,
             answers,
-            _station(body, latitude, longitude),
+            _station(body),
             observed_at,
             observation,
-            position=(latitude, longitude),
-            air_quality=air,
-            air_index=index,
-            sun=without_refused("sun", lambda: read_sun(body), None, refused),
-            forecast=forecast,
-            refused=refused,
+            position=_position(body) if answers.place.latitude is None else None,
+            read_forecast=lambda: read_forecast(ahead, temperature),
+            read_air_quality=lambda: read_air_quality(pollution, answers.collected_at),
+            read_sun=lambda: read_sun(body),
         )
 
     def _secret(self) -> str:
@@ -157,8 +149,8 @@ def read_forecast(body: Any, temperature: str) -> list[ForecastStep]:
     return steps
 
 
-def read_air_quality(body: Any, collected_at: datetime) -> tuple[AirQuality | None, float | None]:
-    """Return the air quality, still without its index, and the index as given; None when it was not asked for.
+def read_air_quality(body: Any, collected_at: datetime) -> AirReading:
+    """Return the air quality with the index as given.
 
     Of several entries it is the last that is not after `collected_at`, else the first.
     """
@@ -173,10 +165,7 @@ def read_air_quality(body: Any, collected_at: datetime) -> tuple[AirQuality | No
         raise RefusedError("the air pollution answer has no entry with a time")
     until_now = [(instant, entry) for instant, entry in past if instant <= collected_at]
     observed_at, entry = max(until_now, key=lambda pair: pair[0]) if until_now else min(past, key=lambda pair: pair[0])
-    components = {
-        name: as_number(value, f"components.{name}")
-        for name, value in as_object(entry.get("components"), "components").items()
-    }
+    components = as_numbers(entry.get("components"), "components")
     index = as_number(as_object(entry.get("main"), "list[].main").get("aqi"), "list[].main.aqi")
     return AirQuality(OpenWeather.name, observed_at, None, components), index
 
@@ -227,17 +216,12 @@ def _condition(body: Json) -> str | None:
     return ", ".join(text for text in texts if text) or None
 
 
-def _position(place: Place, body: Json) -> tuple[float | None, float | None]:
-    if place.latitude is not None:
-        return place.latitude, place.longitude
+def _position(body: Json) -> tuple[float, float] | None:
     coordinates = as_object(body.get("coord"), "coord")
-    return as_number(coordinates.get("lat"), "coord.lat"), as_number(coordinates.get("lon"), "coord.lon")
+    latitude, longitude = (as_number(coordinates.get(name), f"coord.{name}") for name in ("lat", "lon"))
+    return None if latitude is None or longitude is None else (latitude, longitude)
 
 
-def _station(body: Json, latitude: float | None, longitude: float | None) -> str:
+def _station(body: Json) -> str | None:
     city = as_number(body.get("id"), "id")
-    if city:
-        return f"{city:.0f}"
-    if latitude is None or longitude is None:
-        raise RefusedError("the answer names neither a city (id) nor coordinates")
-    return station_at(latitude, longitude)
+    return f"{city:.0f}" if city else None

@@ -18,11 +18,11 @@ from meteo_common.errors import RefusedError, UsageError
 from meteo_common.message import AirQuality, ForecastStep, Message, Observation, Sun, decode, encode
 from meteo_common.places import Place
 from meteo_common.settings import Settings
-from meteo_producer.answer import Json, as_instant, as_list, as_number, as_object, as_text
+from meteo_producer.answer import Json, as_instant, as_list, as_number, as_numbers, as_object, as_text
 from meteo_producer.api import Api
 from meteo_producer.climate import HOUR, Climate, Values, describe, digest
 from meteo_producer.forecast import STEPS
-from meteo_producer.source import Answers, Feed, Selection, build, position_of, station_at, without_refused
+from meteo_producer.source import AirReading, Answers, Feed, Selection, build, position_of
 
 NAME = "simulation"
 COLLECTED_AFTER = timedelta(seconds=3)
@@ -94,23 +94,17 @@ class Simulation:
             setattr(observation, field, as_number(body.get(field), field))
         if observation == Observation():
             raise RefusedError("the answer holds no weather")
-        latitude, longitude = position_of(answers.place, body)
-        refused: list[str] = []
-        ahead, pollution = answers.bodies.get("forecast"), answers.bodies.get("air_pollution")
-        air, index = without_refused("air_quality", lambda: read_air_quality(pollution), (None, None), refused)
         return build(
             self.name,
             answers,
-            station_at(latitude, longitude),
+            None,
             observed_at,
             observation,
             data_origin="simulated",
-            position=(latitude, longitude),
-            air_quality=air,
-            air_index=index,
-            sun=without_refused("sun", lambda: read_sun(body), None, refused),
-            forecast=without_refused("forecast", lambda: read_forecast(ahead), [], refused),
-            refused=refused,
+            position=position_of(answers.place, body),
+            read_forecast=lambda: read_forecast(answers.bodies.get("forecast")),
+            read_air_quality=lambda: read_air_quality(answers.bodies.get("air_pollution")),
+            read_sun=lambda: read_sun(body),
         )
 
 
@@ -165,9 +159,7 @@ class Player:
         start = datetime.fromtimestamp(0, UTC)
         answers = Answers(place, start, {"current": self._body})
         self._observation = Observation()
-        self._message = build(
-            NAME, answers, station_at(latitude, longitude), start, self._observation, data_origin="simulated"
-        )
+        self._message = build(NAME, answers, None, start, self._observation, data_origin="simulated")
         self.key = self._message.station_id.encode()
         self._hour = -1
         self._a = self._b = self._climate.hour(0)
@@ -241,18 +233,15 @@ def read_forecast(body: Any) -> list[ForecastStep]:
     return steps
 
 
-def read_air_quality(body: Any) -> tuple[AirQuality | None, float | None]:
-    """Return the air quality, still without its index, and the European index as given; None when it was not asked."""
+def read_air_quality(body: Any) -> AirReading:
+    """Return the air quality with the European index as given."""
     if body is None:
         return None, None
     answer = as_object(body, "air_pollution")
     observed_at = as_instant(answer.get("time"), "air_pollution.time")
     if observed_at is None:
         raise RefusedError("the air quality has no time")
-    components = {
-        name: as_number(value, f"components.{name}")
-        for name, value in as_object(answer.get("components"), "components").items()
-    }
+    components = as_numbers(answer.get("components"), "components")
     return AirQuality("european", observed_at, None, components), as_number(answer.get("european_aqi"), "european_aqi")
 
 

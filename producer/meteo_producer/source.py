@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 import msgspec
 
@@ -124,7 +124,12 @@ class Selection:
     places: tuple[Place, ...] = ()
 
 
-def without_refused(name: str, read: Callable[[], Any], default: Any, quality: list[str]) -> Any:
+T = TypeVar("T")
+AirReading = tuple[AirQuality | None, float | None]
+"""The air quality, still without its index, and the index as the provider gave it; None when it was not asked for."""
+
+
+def without_refused(name: str, read: Callable[[], T], default: T, quality: list[str]) -> T:
     """Return what `read` makes of a feed besides `current`; when it refuses, `default`, and `quality` says so.
 
     An unreadable forecast must not cost the observation; its answer stays in `raw`.
@@ -156,29 +161,37 @@ def checked(message: Message) -> Message:
 def build(
     source: str,
     answers: Answers,
-    station: str,
+    station: str | None,
     observed_at: datetime,
     observation: Observation,
     *,
     data_origin: Literal["api", "simulated", "replay"] = "api",
-    position: tuple[float | None, float | None] | None = None,
-    air_quality: AirQuality | None = None,
-    air_index: float | None = None,
-    sun: Sun | None = None,
-    forecast: list[ForecastStep] | None = None,
+    position: tuple[float, float] | None = None,
+    read_forecast: Callable[[], list[ForecastStep]] = list,
+    read_air_quality: Callable[[], AirReading] = lambda: (None, None),
+    read_sun: Callable[[], Sun | None] = lambda: None,
     refused: Collection[str] = (),
 ) -> Message:
     """Return the message of these answers: what is the same for every source is said here, and here only.
 
-    `station`: the station's name within the source. `position`: latitude and longitude, where the place has none.
-    `air_index`: the index as given, for an `air_quality` still without it. `refused`: what `without_refused` noted.
-    What lies outside its limits becomes None and is named in `quality`.
-    Raises RefusedError when the message breaks its contract (times, identity).
+    `station`: the station's name within the source; None for a source that knows coordinates only.
+    `position`: latitude and longitude in degrees, else the place's. What a `read_` function refuses is left out, and
+    `quality` says so, after what `without_refused` noted in `refused`. What lies outside its limits becomes None and is
+    named there too. Raises RefusedError when the message breaks its contract (times, identity).
     """
-    steps = forecast or []
+    noted = list(refused)
+    no_steps: list[ForecastStep] = []
+    no_air: AirReading = None, None
+    steps = without_refused("forecast", read_forecast, no_steps, noted)
+    air_quality, air_index = without_refused("air_quality", read_air_quality, no_air, noted)
+    sun = without_refused("sun", read_sun, None, noted)
     quality = [*limit_observation(observation), *limit_forecast(steps), *limit_air_quality(air_quality, air_index)]
     place = answers.place
     latitude, longitude = position or (place.latitude, place.longitude)
+    if station is None:
+        if latitude is None or longitude is None:
+            raise RefusedError("the answer names neither a station nor coordinates")
+        station = station_at(latitude, longitude)
     try:
         return Message(
             schema_version=contract.SCHEMA_VERSION,
@@ -197,7 +210,7 @@ def build(
             air_quality=air_quality,
             sun=sun,
             forecast=steps,
-            quality=[*quality, *refused],
+            quality=[*quality, *noted],
             raw=answers.bodies,
         )
     except ValueError as error:

@@ -25,7 +25,7 @@ from meteo_producer import units
 from meteo_producer.answer import Json, as_instant, as_list, as_number, as_object, as_text
 from meteo_producer.api import Api, Endpoint
 from meteo_producer.forecast import HOUR, three_hour_steps
-from meteo_producer.source import Answers, Feed, build, position_of, station_at, without_refused
+from meteo_producer.source import Answers, Feed, build, position_of
 
 TIMELINE = "/VisualCrossingWebServices/rest/services/timeline"
 ASKED_UNITS = "metric"
@@ -197,21 +197,16 @@ def _message(answers: Answers, body: Json, day: Json, block: Json, asked: str) -
     if observed_at is None:
         raise RefusedError("the answer has no time (datetimeEpoch)")
     observation = read_conditions(block, asked)
-    latitude, longitude = position_of(answers.place, body)
-    refused: list[str] = []
     is_current = answers.bodies.get("current") is not None
     return build(
         VisualCrossing.name,
         answers,
-        station_at(latitude, longitude),
+        None,
         observed_at,
         observation,
-        position=(latitude, longitude),
-        forecast=without_refused("forecast", lambda: read_forecast(body, observed_at, asked), [], refused)
-        if is_current
-        else [],
-        sun=without_refused("sun", lambda: read_sun(block, day, body), None, refused),
-        refused=refused,
+        position=position_of(answers.place, body),
+        read_forecast=lambda: read_forecast(body, observed_at, asked) if is_current else [],
+        read_sun=lambda: read_sun(block, day, body),
     )
 
 
