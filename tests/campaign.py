@@ -45,6 +45,8 @@ class Feed:
 
     def __init__(self, tenant: Tenant, chance: random.Random | None = None, poisoned: float = 0.0) -> None:
         self.sent = 0
+        self.enough = threading.Event()
+        """Ends what is being sent."""
         self._tenant = tenant
         self._chance = chance or random.Random(0)  # noqa: S311
         self._poisoned = poisoned
@@ -59,6 +61,8 @@ class Feed:
         begun = time.monotonic()
         with closing(producer):
             for number in range(count):
+                if self.enough.is_set():
+                    break
                 key, value = self._next()
                 producer.send(
                     self._tenant.settings.topic_name, value, key, partition=partitions[number % len(partitions)]
@@ -76,6 +80,7 @@ class Feed:
             yield thread
         finally:
             thread.join(600)
+            self.enough.clear()
             assert not thread.is_alive(), "the feed has not got rid of its messages"
 
     def _next(self) -> tuple[bytes, bytes | None]:
@@ -256,6 +261,16 @@ class Group:
                 change = set(event["partitions"])
                 held = held | change if event["change"] == "assigned" else held - change
         return held
+
+    def when(self, change: str, partition: int, by: str, since: datetime) -> list[datetime]:
+        """Return when a partition was assigned to, or revoked from, these consumers, by their own logs."""
+        return [
+            at
+            for name in by
+            for event in self.members[name].events()
+            if event["event"] == "partitions" and event["change"] == change and partition in event["partitions"]
+            if (at := datetime.fromisoformat(event["timestamp"])) > since
+        ]
 
     def shares(self) -> list[int]:
         """Return how many partitions each living consumer holds, fewest first."""

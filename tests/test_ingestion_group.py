@@ -6,6 +6,7 @@ import random
 import signal
 import threading
 import time
+from datetime import UTC, datetime, timedelta
 
 import campaign
 import pytest
@@ -66,28 +67,30 @@ def test_two_consumers_under_one_name_are_told_apart(group: Group) -> None:
 
 
 def test_partitions_that_do_not_move_flow_on_when_a_consumer_joins(group: Group) -> None:
+    """While the partition that moves is nobody's, the others are taken: seen in the positions, not by a clock."""
     group.start("a")
     group.start("b")
     group.wait_for_shares(1, 2)
     held = {name: group.held(name) for name in "ab"}
     feed = Feed(group.tenant)
-    with feed.flowing(6_000, per_second=300):
-        began = time.monotonic()
-        seen = campaign.positions(group.tenant)
-        moved = dict.fromkeys(range(3), began)
-        longest = dict.fromkeys(range(3), 0.0)
+    seen: list[tuple[datetime, dict[int, int]]] = []
+    with feed.flowing(20_000, per_second=300):
+        began = datetime.now(UTC)
         group.start("c")
-        while time.monotonic() < began + 15:
-            now = time.monotonic()
-            for partition, position in campaign.positions(group.tenant).items():
-                if position != seen.get(partition):
-                    longest[partition] = max(longest[partition], now - moved[partition])
-                    seen[partition], moved[partition] = position, now
+        while group.shares() != [1, 1, 1]:
+            seen.append((datetime.now(UTC), campaign.positions(group.tenant)))
+            assert seen[-1][0] < began + timedelta(seconds=40), f"partitions are shared out as {group.shares()}"
             time.sleep(0.05)
-        group.wait_for_shares(1, 1, 1)
-    stayed = set.union(*(held[name] & group.held(name) for name in "ab"))
-    assert len(stayed) == 2
-    assert max(longest[partition] for partition in stayed) < 1.5
+        feed.enough.set()
+    (moved,) = group.held("c")
+    stayed = {0, 1, 2} - {moved}
+    assert set.union(*(held[name] & group.held(name) for name in "ab")) == stayed
+    assert not any(group.when("revoked", partition, by="ab", since=began) for partition in stayed)
+    (given_up,) = group.when("revoked", moved, by="ab", since=began)
+    (taken_over,) = group.when("assigned", moved, by="c", since=began)
+    print(f"partition {moved} was nobody's for {(taken_over - given_up).total_seconds():.1f} s")  # noqa: T201
+    between = [positions for at, positions in seen if given_up < at < taken_over]
+    assert {partition for partition in range(3) if between[0][partition] < between[-1][partition]} == stayed
     campaign.settle(group.tenant)
     campaign.assert_each_once(group.tenant)
 

@@ -44,6 +44,9 @@ HELD_UP_SECONDS = 1.0
 """A loop that stood still for this long (a stopped process) asks for the topic before it believes what it fetches."""
 REPORT_SECONDS = 1.0
 """How often offsets are committed to Kafka and the lag is told."""
+COMMIT_SECONDS = 10.0
+"""Offsets that stayed are committed again this often: kafka-python 3.0.12 tells of a second consumer under the same
+name by a refused commit alone (its heartbeats just end), and where no record comes no offset moves."""
 CLOSE_SECONDS = 3.0
 """How long the batches in hand are waited for at the end."""
 
@@ -85,7 +88,7 @@ class Consumption:
         self._at: dict[int, int] = {}
         """The next offset to hand over, of the partitions that flow."""
         now = time.monotonic()
-        self._looked_at = self._took_at = self._polled_at = self._reported_at = now
+        self._looked_at = self._took_at = self._polled_at = self._reported_at = self._committed_at = now
         self._committed: dict[int, int] = {}
         self._told = 0
 
@@ -154,6 +157,9 @@ class Consumption:
         if taken != self._told:
             log.info("taken", records=taken - self._told)
             self._told = taken
+        if self._reported_at - self._committed_at > COMMIT_SECONDS:
+            self._committed_at = self._reported_at
+            self._committed.clear()
         for number, writer in self._writers.items():
             if writer.position is None:
                 continue
