@@ -34,6 +34,7 @@ from meteo_common.console import numbered, out, print_columns, run_command
 from meteo_common.database import connect, transaction
 from meteo_common.errors import MeteoError, MismatchError
 from meteo_common.settings import Settings, load_settings, meteo_home, setting_files
+from meteo_producer.sources import fallback_of
 
 GUARANTEE = (
     "Every Kafka record ends up in exactly one of the tables `weather` and `dead_letters`.",
@@ -164,6 +165,7 @@ def check_settings(machine: Machine) -> Iterator[Finding]:
     known = {name.upper() for name in Settings.model_fields} | LAUNCHER
     for name in machine.files[".env"].keys() - known:
         yield Finding("warning", f"{name} in .env is no setting", "correct it; docs/settings.md names all")
+    fallback_of(machine.settings)
     changed = sum(each.origin != "default" for each in machine.origins())
     yield Finding("ok", f"{numbered(changed, 'setting')} other than the default")
 

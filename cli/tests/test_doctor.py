@@ -89,6 +89,12 @@ def test_every_error_has_a_remedy_and_a_wrong_setting_is_one(call: Doctor) -> No
     )
 
 
+def test_a_fallback_that_is_no_source_is_an_error(call: Doctor) -> None:
+    _, report, _ = call(FALLBACK="bbc")
+    (error,) = [each["what"] for each in report["findings"] if each["check"] == "settings"]
+    assert error.startswith("The setting FALLBACK is 'bbc': expected none or one of open-meteo, openweather, ")
+
+
 def test_the_promise_is_that_of_the_documents() -> None:
     page = (Path(__file__).parents[2] / "docs" / "guarantees.md").read_text("utf-8")
     assert [line[3:] for line in page.splitlines() if line[:3] in {"1. ", "2. ", "3. ", "4. "}] == list(GUARANTEE)

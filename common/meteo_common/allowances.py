@@ -18,6 +18,17 @@ class Allowance:
     seconds: int
 
 
+@dataclass(frozen=True)
+class Budget:
+    """What a setting NAME_BUDGET is about: the provider, as people call it, and the unit that it counts in.
+
+    The provider's account is NAME in small letters; its key, where it needs one, is NAME_API_KEY.
+    """
+
+    provider: str
+    unit: str
+
+
 def parse_allowances(text: str) -> tuple[Allowance, ...]:
     """Return the allowances of `AMOUNT/DURATION` entries separated by `;`; `none` is no limit.
 

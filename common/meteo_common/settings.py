@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from meteo_common.allowances import parse_allowances
+from meteo_common.allowances import Budget, parse_allowances
 from meteo_common.durations import Seconds
 from meteo_common.errors import UsageError
 from meteo_common.places import Place, parse_places
@@ -80,18 +80,19 @@ class Settings(BaseSettings):
     )
     produce_every: Seconds = Field(600, description="polls of the current weather", validate_default=False)
     forecast_every: Seconds = Field(3600, description="polls of forecast and air quality", validate_default=False)
-    fallback: Literal["none", "simulation", "open-meteo", "openweather", "visual-crossing"] = Field(
-        "none", description="what answers when the source cannot"
+    fallback: str = Field(
+        "none", description="what answers when the source cannot: `none`, or a source", pattern=r"^[a-z-]+$"
     )
     openweather_api_key: SecretStr | None = Field(None, description="key of OpenWeather")
     visual_crossing_api_key: SecretStr | None = Field(None, description="key of Visual Crossing")
-    openweather_budget: AllowanceText = Field(
-        "60/1m;1000000/30d", description="calls that the key of OpenWeather may make, `AMOUNT/DURATION;…`, or `none`"
+    open_meteo_budget: Annotated[AllowanceText, Budget("Open-Meteo", "weighted calls")] = Field(
+        "600/1m;5000/1h;10000/1d",
+        description="weighted calls that Open-Meteo allows one address, `AMOUNT/DURATION;…`, or `none`",
     )
-    open_meteo_budget: AllowanceText = Field(
-        "600/1m;5000/1h;10000/1d", description="weighted calls that Open-Meteo allows one address"
+    openweather_budget: Annotated[AllowanceText, Budget("OpenWeather", "calls")] = Field(
+        "60/1m;1000000/30d", description="calls that the key of OpenWeather may make"
     )
-    visual_crossing_budget: AllowanceText = Field(
+    visual_crossing_budget: Annotated[AllowanceText, Budget("Visual Crossing", "records")] = Field(
         "1000/1d", description="records (queryCost) that the key of Visual Crossing may read"
     )
     raw_responses_days: int = Field(30, description="days that refused answers are kept", ge=1)

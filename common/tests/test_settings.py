@@ -50,7 +50,7 @@ def test_flags_win_over_the_environment_over_the_users_file_over_the_stacks(monk
         ("HBASE_PORT", "many", "The setting HBASE_PORT is 'many': input should be a valid integer"),
         ("HBASE_ENABLED", "perhaps", "The setting HBASE_ENABLED is 'perhaps': input should be a valid boolean"),
         ("PRODUCE_EVERY", "0m", "The setting PRODUCE_EVERY is '0m': expected a whole number with a unit"),
-        ("FALLBACK", "hope", "The setting FALLBACK is 'hope': input should be 'none'"),
+        ("FALLBACK", "hope!", "The setting FALLBACK is 'hope!': string should match pattern"),
         ("METEO_METRICS_PORT", "0", "The setting METEO_METRICS_PORT is '0': "),
     ],
 )

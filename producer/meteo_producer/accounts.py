@@ -12,18 +12,13 @@ import sqlite3
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
 
-from pydantic import SecretStr
-
-from meteo_common.allowances import Allowance, parse_allowances
+from meteo_common.allowances import Allowance, Budget, parse_allowances
 from meteo_common.durations import format_duration
 from meteo_common.errors import UsageError
 from meteo_common.settings import Settings
 from meteo_producer.source import BudgetSpentError, KeyRefusedError, RateLimitedError
 from meteo_producer.state import State
-
-AccountName = Literal["open-meteo", "openweather", "visual-crossing"]
 
 WIDTHS = (1, 60, 3600)
 """Seconds of the buckets that spending is counted in."""
@@ -51,7 +46,7 @@ begin anew with the clock's minute, hour and day of UTC. Visual Crossing says "M
 class Account:
     """A provider and a key. `unit`: what its allowances count."""
 
-    name: AccountName
+    name: str
     provider: str
     unit: str
     allowances: tuple[Allowance, ...]
@@ -153,14 +148,14 @@ class Accounts:
         """Return accounts that end with the process."""
         return cls(settings or Settings.model_validate({}), State())
 
-    def __getitem__(self, name: AccountName) -> Account:
+    def __getitem__(self, name: str) -> Account:
         return self._accounts[name]
 
     def of(self, source: str) -> Account | None:
         """Return the account that a source is charged to; None for one that asks nobody, as the simulation."""
         return next((account for account in self._accounts.values() if account.name == source), None)
 
-    def take(self, name: AccountName, path: str, cost: float = 1.0) -> Charge:
+    def take(self, name: str, path: str, cost: float = 1.0) -> Charge:
         """Charge the account for a request that is about to be made.
 
         Raises KeyRefusedError when this key was refused at this path, RateLimitedError during a pause that the
@@ -183,7 +178,7 @@ class Accounts:
             self._add(database, account, now, cost)
         return Charge(account, now, cost, consecutive > 0)
 
-    def wait(self, name: AccountName, cost: float, reserve: float = 0.0) -> float:
+    def wait(self, name: str, cost: float, reserve: float = 0.0) -> float:
         """Return the seconds until a request of this cost would leave the share `reserve` of every allowance."""
         account, now = self._accounts[name], self._clock()
         with self._state.transaction() as database:
@@ -205,7 +200,7 @@ class Accounts:
             with self._state.transaction() as database:
                 database.execute(self._END_PAUSE, (charge.account.id,))
 
-    def pause(self, name: AccountName, asked: float | None, reason: str) -> float:
+    def pause(self, name: str, asked: float | None, reason: str) -> float:
         """Note a 429 and return the seconds for which nothing of the account is asked.
 
         `asked`: the seconds of its Retry-After, None without; `reason`: the provider's words.
@@ -219,18 +214,18 @@ class Accounts:
             database.execute(self._SET_PAUSE, (account.id, until, consecutive))
         return until - now
 
-    def refuse(self, name: AccountName, path: str, sentence: str) -> None:
+    def refuse(self, name: str, path: str, sentence: str) -> None:
         """Note that the key was refused at this path: it is not used there again."""
         account = self._accounts[name]
         with self._state.transaction() as database:
             database.execute(self._REFUSE, (account.id, path, self._clock(), sentence))
 
-    def retry_key(self, name: AccountName) -> int:
+    def retry_key(self, name: str) -> int:
         """Forget the refusals of the account's key and return how many there were."""
         with self._state.transaction() as database:
             return database.execute(self._RETRY, (self._accounts[name].id,)).rowcount
 
-    def report(self, name: AccountName) -> Report:
+    def report(self, name: str) -> Report:
         """Return how an account stands."""
         account, now = self._accounts[name], self._clock()
         with self._state.transaction() as database:
@@ -318,25 +313,25 @@ def pause_seconds(asked: float | None, reason: str, consecutive: int, now: float
     return doubled
 
 
-def _accounts(settings: Settings) -> Mapping[AccountName, Account]:
-    return {
-        "open-meteo": Account(
-            "open-meteo", "Open-Meteo", "weighted calls", parse_allowances(settings.open_meteo_budget),
-            "OPEN_METEO_BUDGET",
-        ),
-        "openweather": Account(
-            "openweather", "OpenWeather", "calls", parse_allowances(settings.openweather_budget),
-            "OPENWEATHER_BUDGET", "OPENWEATHER_API_KEY", _secret(settings.openweather_api_key),
-        ),
-        "visual-crossing": Account(
-            "visual-crossing", "Visual Crossing", "records", parse_allowances(settings.visual_crossing_budget),
-            "VISUAL_CROSSING_BUDGET", "VISUAL_CROSSING_API_KEY", _secret(settings.visual_crossing_api_key),
-        ),
-    }  # fmt: skip
-
-
-def _secret(key: SecretStr | None) -> str | None:
-    return key.get_secret_value() if key else None
+def _accounts(settings: Settings) -> Mapping[str, Account]:
+    """Return an account for each setting that is a budget."""
+    accounts = {}
+    fields = type(settings).model_fields
+    for setting, info in fields.items():
+        for budget in (each for each in info.metadata if isinstance(each, Budget)):
+            stem = setting.removesuffix("_budget")
+            name, key_setting = stem.replace("_", "-"), f"{stem}_api_key"
+            key = getattr(settings, key_setting, None)
+            accounts[name] = Account(
+                name,
+                budget.provider,
+                budget.unit,
+                parse_allowances(getattr(settings, setting)),
+                setting.upper(),
+                key_setting.upper() if key_setting in fields else None,
+                key.get_secret_value() if key else None,
+            )
+    return accounts
 
 
 def _width(seconds: int) -> int:

@@ -20,7 +20,7 @@ import urllib3
 
 from meteo_common.durations import format_duration
 from meteo_common.errors import MeteoError, RefusedError, UnreachableError, UsageError
-from meteo_producer.accounts import AccountName, Accounts
+from meteo_producer.accounts import Accounts
 from meteo_producer.source import KeyRefusedError, RateLimitedError
 
 TIMEOUT = (5.0, 15.0)
@@ -47,7 +47,7 @@ class Endpoint:
     base_url: str
     path: str
     setting: str
-    account: AccountName = field(kw_only=True)
+    account: str = field(kw_only=True)
     below: str = field(default="", kw_only=True)
 
     @property

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Sequence
 from contextlib import closing
 from datetime import UTC, date, datetime, timedelta
-from typing import Literal, cast
+from typing import Literal
 
 from meteo_common.console import numbered, out, print_columns, progress
 from meteo_common.database import open_database
@@ -17,7 +17,7 @@ from meteo_common.failpoints import reach
 from meteo_common.message import EARLIEST, Message
 from meteo_common.places import Place
 from meteo_common.settings import Settings
-from meteo_producer.accounts import AccountName, Accounts
+from meteo_producer.accounts import Accounts
 from meteo_producer.api import Api
 from meteo_producer.collected_days import CollectedDay, CollectedDays
 from meteo_producer.coordinates import Coordinates
@@ -68,7 +68,7 @@ class Budget:
     def __init__(self, accounts: Accounts, history: History) -> None:
         self._accounts = accounts
         self._history = history
-        self._name = cast(AccountName, history.name)
+        self._name = history.name
         self.unit = accounts[self._name].unit
 
     @property

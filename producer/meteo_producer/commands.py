@@ -122,7 +122,8 @@ def _budgets(retry_key: str | None, as_json: bool) -> None:
     if retry_key is not None:
         account = accounts.of(retry_key)
         if account is None or account.key_setting is None:
-            raise UsageError(f"The source '{retry_key}' has no key; expected openweather or visual-crossing.")
+            keyed = [report.account.name for report in accounts.reports() if report.account.key_setting]
+            raise UsageError(f"The source '{retry_key}' has no key; expected {' or '.join(keyed)}.")
         number = accounts.retry_key(account.name)
         out.print(f"{numbered(number, 'refusal')} forgotten; the next poll of {account.name} tries the key again.")
         return

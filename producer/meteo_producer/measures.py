@@ -7,7 +7,7 @@ from functools import partial
 from prometheus_client import Counter, Gauge, Histogram
 
 from meteo_common.errors import MeteoError, RefusedError, UnreachableError, UsageError
-from meteo_producer.accounts import Account, AccountName, Accounts
+from meteo_producer.accounts import Account, Accounts
 from meteo_producer.outbox import Outbox
 from meteo_producer.source import BudgetSpentError, KeyRefusedError, RateLimitedError
 
@@ -64,5 +64,5 @@ def watch_outbox(outbox: Outbox) -> None:
     OUTBOX.set_function(lambda: len(outbox))
 
 
-def _used(accounts: Accounts, name: AccountName, number: int) -> float:
+def _used(accounts: Accounts, name: str, number: int) -> float:
     return accounts.report(name).windows[number].used

@@ -26,7 +26,7 @@ from meteo_producer.raw_responses import RawResponses
 from meteo_producer.retries import ATTEMPTS
 from meteo_producer.rounds import Rounds
 from meteo_producer.source import FEEDS, Feed, Recording, Source, as_record
-from meteo_producer.sources import SOURCES
+from meteo_producer.sources import SOURCES, fallback_of
 from meteo_producer.state import State
 
 log = structlog.get_logger()
@@ -39,7 +39,7 @@ REPORT_EVERY = 10.0
 
 def open_sources(settings: Settings, name: str, api: Api) -> list[Source]:
     """Return the source and its fallback, both ready to be asked. Raises UsageError when one lacks a setting."""
-    names = [name] if settings.fallback in {"none", name} else [name, settings.fallback]
+    names = dict.fromkeys([name, fallback_of(settings) or name])
     sources = [SOURCES[each](settings, api) for each in names]
     for source in sources:
         source.ready()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from meteo_common.errors import UsageError
 from meteo_common.settings import Settings
 from meteo_producer.api import Api
 from meteo_producer.open_meteo import OpenMeteo
@@ -33,3 +34,14 @@ RECORDINGS: Mapping[str, Callable[[Settings, Selection], Recording]] = {
     "simulation": SimulatedDays,
 }
 """Played once, from their beginning to their end. One that is also a source is played when its days are given."""
+
+
+def fallback_of(settings: Settings) -> str | None:
+    """Return the source that FALLBACK names, None for none. Raises UsageError when there is no such source."""
+    if settings.fallback == "none":
+        return None
+    if settings.fallback not in SOURCES:
+        raise UsageError(
+            f"The setting FALLBACK is '{settings.fallback}': expected none or one of {', '.join(SOURCES)}."
+        )
+    return settings.fallback

@@ -92,6 +92,13 @@ def test_wrong_url(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.Monkey
     assert "OPEN_METEO_URL" in output
 
 
+def test_fallback_that_is_no_source(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FALLBACK", "hope")
+    result, output = run(capfd, "--once")
+    assert result.exit_code == 2
+    assert "The setting FALLBACK is 'hope': expected none or one of open-meteo, openweather, visual-crossing" in output
+
+
 def test_unknown_city(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, httpserver: HTTPServer
 ) -> None:
