@@ -26,7 +26,7 @@ PORT_OFFSET = 3000
 METEO = Path(sys.executable).parent / "meteo"
 PARTITIONS = 3
 
-pytest_plugins = ["servers"]
+pytest_plugins = ["servers", "figures"]
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from running import Running
 
 from conftest import PARTITIONS, Tenant
+from meteo_hadoop.reconcile import _Books
 
 FIRST = datetime(2013, 1, 10, tzinfo=UTC)
 """The feed's messages are of the 60 days from here on: of three months, which the consumers have to make."""
@@ -158,6 +159,8 @@ class Counted:
     rows: int
     dead_letters: int
     control_records: int
+    doubled: int
+    lost: int
 
 
 def assert_each_once(tenant: Tenant, gaps: Iterable[tuple[int, int, int]] = ()) -> Counted:
@@ -190,9 +193,11 @@ def assert_each_once(tenant: Tenant, gaps: Iterable[tuple[int, int, int]] = ()) 
     found_letters = [(partition, offset, value and bytes(value)) for partition, offset, value in letters]  # type: ignore[call-overload]
     # What retention deleted after it was taken is still in the tables; what it deleted before is a gap.
     kept = [row for row in rows if row[1] >= starts[row[0]]]  # type: ignore[index, operator]
-    assert len(rows) == len({row[:2] for row in rows}), "rows are there twice"
+    places = [row[:2] for row in (*rows, *letters)]
+    doubled = len(places) - len(set(places))
+    lost = len((good - set(kept)) | (poisoned - set(found_letters)))
+    assert (doubled, lost) == (0, 0)
     assert set(kept) == good, difference(set(kept), good)
-    assert len(found_letters) == len(set(found_letters)) == len(poisoned)
     assert set(found_letters) == poisoned, difference(set(found_letters), poisoned)
     assert sorted(tenant.query("SELECT partition, from_offset, to_offset FROM gaps WHERE topic_id = %s", topic_id)) == (
         sorted(gaps)
@@ -200,25 +205,57 @@ def assert_each_once(tenant: Tenant, gaps: Iterable[tuple[int, int, int]] = ()) 
     assert positions(tenant) == log_ends
     _assert_books_balance(tenant)
     ((control,),) = tenant.query("SELECT sum(control_records)::int FROM positions WHERE topic_id = %s", topic_id)
-    return Counted(len(rows), len(letters), control)  # type: ignore[arg-type]
+    return Counted(len(rows), len(letters), control, doubled, lost)  # type: ignore[arg-type]
 
 
 def _assert_books_balance(tenant: Tenant) -> None:
     """Reconciliation's first part: per partition, offsets = rows + dead letters + gaps + control records."""
-    counted = tenant.query("""
-        SELECT generation, partition, next_offset - first_offset - control_records
-            - (SELECT count(*) FROM weather w WHERE (w.topic_generation, w.partition) = (generation, p.partition))
-            - (SELECT count(*) FROM dead_letters d WHERE (d.topic_generation, d.partition) = (generation, p.partition))
-            - (SELECT coalesce(sum(to_offset - from_offset), 0) FROM gaps g
-               WHERE (g.topic_id, g.partition) = (p.topic_id, p.partition))
-        FROM positions p JOIN topics USING (topic_id)
-    """)
-    assert [row for row in counted if row[2] != 0] == []
+    with closing(psycopg2.connect(tenant.settings.database_url.get_secret_value())) as connection:
+        books = _Books(connection, tenant.settings.weather_timezone)
+    assert [count for count in books.partitions if count.difference] == []
 
 
 def difference(found: set[Any], expected: set[Any]) -> str:
     """Return the first few of what is too much and what is missing."""
     return f"too much: {sorted(found - expected)[:5]}, missing: {sorted(expected - found)[:5]}"
+
+
+class Watch:
+    """Looks at the positions ten times a second, and keeps for how long one of them did not move at most."""
+
+    def __init__(self, tenant: Tenant) -> None:
+        self.stand_still = 0.0
+        self.begun = time.monotonic()
+        self._tenant = tenant
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+
+    def __enter__(self) -> Watch:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join(60)
+
+    @property
+    def seconds(self) -> float:
+        """How long it has been there."""
+        return time.monotonic() - self.begun
+
+    def _look(self) -> None:
+        seen: dict[int, tuple[int, float]] = {}
+        while not self._over.wait(0.1):
+            try:
+                found = positions(self._tenant)
+            except psycopg2.OperationalError:
+                continue
+            now = time.monotonic()
+            for partition, position in found.items():
+                before, since = seen.get(partition, (-1, now))
+                if position != before:
+                    self.stand_still = max(self.stand_still, now - since)
+                    seen[partition] = position, now
 
 
 @contextmanager

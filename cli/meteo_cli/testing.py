@@ -22,6 +22,9 @@ def register(app: typer.Typer) -> None:
 def run_tests(
     context: typer.Context,
     everything: Annotated[bool, typer.Option("--all", help="The deployment's tests too.")] = False,
+    long: Annotated[
+        bool, typer.Option("--long", help="Only the fault campaigns, in their long form; prints a table of figures.")
+    ] = False,
 ) -> None:
     """Run the core's tests; further arguments go to pytest."""
 
@@ -29,7 +32,9 @@ def run_tests(
         root = project_root()
         if not (root / "tests").is_dir():
             raise UsageError(f"{root} has no tests: run ./meteo from the checkout.")
-        selection = [] if everything else ["-m", "not deployment"]
+        if everything and long:
+            raise UsageError("--all and --long exclude each other: every test, or the fault campaigns alone.")
+        selection = ["--long", "-m", "campaign"] if long else [] if everything else ["-m", "not deployment"]
         command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *selection, *context.args]
         raise SystemExit(subprocess.run(command, cwd=root, env=os.environ, check=False).returncode)
 
