@@ -1,5 +1,5 @@
 """Write the pages that the code itself says: settings.md, commands.md, metrics.md, ../.env.example
-and the message's schema.
+and the message's schema; and the tables of sources.md and backfill.md.
 
 uv run docs/generate.py            # writes them; tests/test_docs.py fails while one of them is stale
 """
@@ -20,6 +20,7 @@ from pydantic.fields import FieldInfo
 from typer import Typer
 from typer.models import ArgumentInfo, OptionInfo
 
+from costs import with_tables
 from meteo_cli.main import app
 from meteo_common.durations import parse_duration
 from meteo_common.schema import schema_text
@@ -27,6 +28,7 @@ from meteo_common.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = ("common", "producer", "consumer", "Hadoop", "cli")
+WITH_TABLES = ("sources.md", "backfill.md")
 MADE_BY = "<!-- Made by docs/generate.py from the code; change it there, then run it. -->\n"
 
 SETTINGS_HEAD = """\
@@ -176,6 +178,7 @@ def pages() -> dict[Path, str]:
         ROOT / "docs" / "metrics.md": metrics_page(),
         ROOT / ".env.example": env_example(),
         ROOT / "common" / "meteo_common" / "message.schema.json": schema_text(),
+        **{path: with_tables(path.read_text("utf-8")) for path in map((ROOT / "docs").joinpath, WITH_TABLES)},
     }
 
 
