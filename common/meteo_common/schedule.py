@@ -22,18 +22,22 @@ def run_every(service: Service, seconds: int, cycle: Callable[[], None]) -> None
 
     A TransientError ends the cycle, not the service: it is tried again after at most 30 s.
     """
+    trouble = None
     while not service.stopping.is_set():
         started = time.monotonic()
         pause = float(seconds)
-        service.beat()
+        # What was waited for is waited for until a cycle ends well: an attempt may take longer than the pause.
+        service.beat(trouble)
         try:
             cycle()
         except TransientError as error:
             CYCLES.labels("failed").inc()
             log.warning("cycle failed", error=str(error))
-            service.beat(trouble=str(error))
+            trouble = str(error)
             pause = min(pause, error.retry_after or 30.0)
         else:
+            trouble = None
             CYCLES.labels("done").inc()
             LAST_SUCCESS.set_to_current_time()
+        service.beat(trouble)
         service.wait(max(0.0, pause - (time.monotonic() - started)))

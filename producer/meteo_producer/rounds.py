@@ -86,7 +86,7 @@ class Rounds:
                 break
             if len(self._outbox) >= LIMIT:
                 raise self._full()
-            self._service.beat()
+            self._service.beat(trouble=str(self._away) if self._away else None)
             try:
                 message = self._poll.ask(place, again=self._failures[place] > 0)
             except MeteoError as error:
