@@ -1,5 +1,5 @@
-"""Write the pages that the code itself says: settings.md, commands.md, metrics.md, ../.env.example
-and the message's schema; and the tables of sources.md and backfill.md.
+"""Write what the code itself says: settings.md, commands.md, metrics.md, ../.env.example, the message's schema,
+the settings that the deployed producer gets, and the tables of sources.md and backfill.md.
 
 uv run docs/generate.py            # writes them; tests/test_docs.py fails while one of them is stale
 """
@@ -22,6 +22,7 @@ from typer.models import ArgumentInfo, OptionInfo
 
 from costs import with_tables
 from meteo_cli.main import app
+from meteo_common.allowances import Budget
 from meteo_common.durations import parse_duration
 from meteo_common.schema import schema_text
 from meteo_common.settings import Settings
@@ -170,6 +171,23 @@ def metrics() -> Iterator[tuple[str, str, tuple[str, ...], str, Path]]:
                     yield name, node.func.id, labels, meaning, path.relative_to(ROOT)
 
 
+def producer_settings() -> str:
+    """Return the producer role's vars/main.yml: the settings that the producer's code reads."""
+    behind = {"places": "city", "zone": "weather_timezone"}
+    read = {name for name, field in Settings.model_fields.items() if any(isinstance(m, Budget) for m in field.metadata)}
+    for path in (ROOT / "producer" / "meteo_producer").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Attribute) and ast.unparse(node.value).endswith("settings"):
+                read.add(behind.get(node.attr, node.attr))
+    lines = ["# Made by docs/generate.py from the producer's code."]
+    for variable, secret in (("producer_settings", False), ("producer_secret_settings", True)):
+        lines.append(f"{variable}:")
+        for name, field in Settings.model_fields.items():
+            if name in read and (SecretStr in {field.annotation, *get_args(field.annotation)}) == secret:
+                lines.append(f"  - {name.upper()}")
+    return "\n".join(lines) + "\n"
+
+
 def pages() -> dict[Path, str]:
     """Return the content of each generated file by its path."""
     return {
@@ -178,6 +196,7 @@ def pages() -> dict[Path, str]:
         ROOT / "docs" / "metrics.md": metrics_page(),
         ROOT / ".env.example": env_example(),
         ROOT / "common" / "meteo_common" / "message.schema.json": schema_text(),
+        ROOT / "ansible" / "roles" / "producer" / "vars" / "main.yml": producer_settings(),
         **{path: with_tables(path.read_text("utf-8")) for path in map((ROOT / "docs").joinpath, WITH_TABLES)},
     }
 
