@@ -149,7 +149,7 @@ class TenantMaker:
 
     def __call__(self) -> Tenant:
         name = f"t{uuid.uuid4().hex[:10]}"
-        self._as_superuser(f"CREATE DATABASE {name} OWNER meteo")
+        self.as_superuser(f"CREATE DATABASE {name} OWNER meteo")
         admin = KafkaAdminClient(bootstrap_servers=self._settings.bootstrap_servers.split(","))
         admin.create_topics([NewTopic(name, PARTITIONS, 1)])
         admin.close()
@@ -174,7 +174,8 @@ class TenantMaker:
             shutil.chown(path, self._stack.stat().st_uid, self._stack.stat().st_gid)
         return directory
 
-    def _as_superuser(self, statement: str) -> None:
+    def as_superuser(self, statement: str) -> None:
+        """Run a statement as PostgreSQL's superuser."""
         host = self._settings.database_url.get_secret_value().rpartition("@")[2].partition("/")[0]
         connection = psycopg2.connect(f"postgresql://postgres:{self._superuser}@{host}/postgres")
         connection.autocommit = True

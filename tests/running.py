@@ -45,9 +45,13 @@ class Running:
 
     def waits(self) -> bool:
         """Say whether the service tells that it waits for a server."""
+        return self.trouble() is not None
+
+    def trouble(self) -> str | None:
+        """Return what the service tells that it waits for."""
         assert self.alive, self.log.read_text("utf-8")
         answer = self.get("/healthz")
-        return answer is not None and answer.json()["waiting_for"] is not None
+        return None if answer is None else answer.json()["waiting_for"]
 
     def metric(self, name: str, **labels: str) -> float:
         """Return a metric's value, summed over the samples that have these labels; 0 when there is none."""

@@ -17,7 +17,7 @@ import psycopg2
 import pytest
 from campaign import Group
 
-from conftest import TenantMaker
+from conftest import Tenant, TenantMaker
 from meteo_common.database import open_database
 from meteo_common.settings import Settings, load_settings, project_root, stack_directory
 
@@ -55,6 +55,24 @@ class Servers:
             yield
         finally:
             self.start(server)
+
+    @contextmanager
+    def small_disk(self, tenant: Tenant, megabytes: int) -> Iterator[Path]:
+        """Let what the tenant's database makes from here on lie on a disk of this size; the database goes with it."""
+        disk, name = self.directory / "data" / "small", tenant.settings.topic_name
+        owner = self.directory.stat()
+        as_root = [] if os.geteuid() == 0 else ["sudo", "-n"]
+        options = f"size={megabytes}m,mode=0700,uid={owner.st_uid},gid={owner.st_gid}"
+        disk.mkdir(exist_ok=True)
+        subprocess.run([*as_root, "mount", "-t", "tmpfs", "-o", options, "meteo-test", disk], check=True)
+        try:
+            self.tenant.as_superuser(f"CREATE TABLESPACE {name} OWNER meteo LOCATION '{disk}'")
+            self.tenant.as_superuser(f"ALTER DATABASE {name} SET default_tablespace = {name}")
+            yield disk
+        finally:
+            self.tenant.as_superuser(f"DROP DATABASE {name} WITH (FORCE)")
+            self.tenant.as_superuser(f"DROP TABLESPACE IF EXISTS {name}")
+            subprocess.run([*as_root, "umount", disk], check=True)
 
     def pid(self, server: str) -> int:
         """Return the process id of a server that runs."""

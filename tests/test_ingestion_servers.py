@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import campaign
 import pytest
@@ -88,6 +89,32 @@ def test_an_absent_postgresql_is_waited_for_in_the_group(servers: Servers, group
             assert all(member.memory() < MEMORY for member in group.members.values())
         campaign.settle(group.tenant)
     campaign.assert_each_once(group.tenant)
+
+
+def test_a_full_disk_of_postgresql_is_waited_for_in_the_group(servers: Servers, group: Group) -> None:
+    with servers.small_disk(group.tenant, megabytes=96) as disk:
+        feed = two_consumers(group)
+        with undisturbed(group):
+            ballast = fill(disk)
+            feed.send(15_000)
+            tiers.eventually("they say what they wait for", lambda: all(m.waits() for m in group.members.values()))
+            assert "No space left on device" in group["a"].trouble()
+            time.sleep(SESSION_SECONDS)
+            assert min(campaign.ends(group.tenant)[it] - at for it, at in campaign.positions(group.tenant).items()) > 0
+            ballast.unlink()
+            campaign.settle(group.tenant)
+        tiers.eventually("they wait for nothing", lambda: not any(m.waits() for m in group.members.values()))
+        group.stop()
+        campaign.assert_each_once(group.tenant)
+
+
+def fill(disk: Path) -> Path:
+    """Return a file that leaves no room on this disk."""
+    ballast = disk / "ballast"
+    with ballast.open("wb") as file:
+        space = os.statvfs(disk)
+        os.posix_fallocate(file.fileno(), 0, space.f_bavail * space.f_frsize)
+    return ballast
 
 
 def test_a_slow_postgresql_holds_up_its_partition_alone(group: Group) -> None:
