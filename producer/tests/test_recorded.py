@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from recordings import PARIS, answers, asked_units, load, names
+from recordings import FOLDER, PARIS, answers, asked_units, load, names, understood
 
 from meteo_common.errors import RefusedError
 from meteo_common.message import decode, encode
@@ -13,6 +13,7 @@ from meteo_producer.api import Api
 from meteo_producer.open_meteo import OpenMeteo
 from meteo_producer.openweather import OpenWeather, read_air_quality, read_forecast
 from meteo_producer.source import checked
+from meteo_producer.sources import SOURCES
 
 # Recorded without their request; in kelvin by their values (262 to 299).
 IN_KELVIN = ("cmfcmf__FakeData", "freekode", "node-red", "ioBroker")
@@ -46,6 +47,18 @@ CURRENT = "owm_current__xSAVIKx__by-city-name__0-93b78"
 
 def units_of(name: str) -> str:
     return asked_units("openweather", name) or ("standard" if any(part in name for part in IN_KELVIN) else "metric")
+
+
+def test_each_source_that_asks_somebody_has_recorded_answers_with_their_origin() -> None:
+    assert {path.name for path in FOLDER.iterdir()} == set(SOURCES) - {"simulation"}
+    for folder in FOLDER.iterdir():
+        origin = (folder / "ORIGIN.md").read_text("utf-8")
+        assert [name for name in names(folder.name) if name not in origin] == []
+
+
+@pytest.mark.parametrize("name", [path.name for path in FOLDER.iterdir()])
+def test_answers_of_each_folder_are_understood(name: str) -> None:
+    assert understood(SOURCES[name](Settings(), Api()), name)
 
 
 @pytest.mark.parametrize("name", names("open-meteo", "om_"))
