@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Collection, Iterable, Mapping
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -25,6 +25,8 @@ from meteo_producer.visual_crossing import ELEMENTS
 RECORDED = Path(__file__).resolve().parent.parent / "producer" / "tests" / "recorded"
 DAY, YEAR = 86400, 365
 PARIS = Place("Paris", "FR", 48.853, 2.349)
+ASKED_AT = datetime(2030, 6, 1, 12, 0, 3, tzinfo=UTC)
+"""After all recordings: no answer may be of the future."""
 Params = Mapping[str, str | int | float]
 
 
@@ -56,7 +58,9 @@ class Recorded(Api):
             return recorded("openweather", self.PATHS[endpoint.path])
         if endpoint.account == "visual-crossing":
             return self._timeline(endpoint.below, str(params["include"]))
-        return self._air(params) if endpoint.path == "/v1/air-quality" else self._blocks(params)
+        if endpoint.account == "open-meteo":
+            return self._air(params) if endpoint.path == "/v1/air-quality" else self._blocks(params)
+        return json.loads(min((RECORDED / endpoint.account).glob("*.json")).read_text("utf-8"))
 
     def _blocks(self, params: Params) -> Any:
         """Open-Meteo's recording has every hourly value of a week; no recording has quarters of an hour."""
@@ -108,7 +112,7 @@ def _elements(block: Mapping[str, Any]) -> dict[str, Any]:
 
 def settings() -> Settings:
     """Return the defaults, with keys that open no door."""
-    return Settings.model_validate({"openweather_api_key": "none", "visual_crossing_api_key": "none"})
+    return Settings.model_validate({name: "none" for name in Settings.model_fields if name.endswith("_api_key")})
 
 
 def polls_table() -> str:
@@ -117,31 +121,32 @@ def polls_table() -> str:
         "| source | calls | cost | free allowance | places | bytes of a message, with forecast | bytes a year |",
         "|---|---|---|---|---|---|---|",
     ]
-    for name in SOURCES:
+    return "\n".join([*rows, *(poll_row(name, settings()) for name in SOURCES)]) + "\n"
+
+
+def poll_row(name: str, given: Settings) -> str:
+    """Return the row of one source."""
+    seldom = DAY // given.forecast_every
+    often = DAY // given.produce_every - seldom
+    account = Accounts.in_memory(given).of(name)
+    source: Source = SOURCES[name](given, Recorded())
+    calls, cost, year, sizes = 0, 0.0, 0, []
+    for feeds, times in ((("current",), often), (FEEDS, seldom)):
         api = Recorded()
-        source = SOURCES[name](settings(), api)
-        account = Accounts.in_memory(settings()).of(name)
-        seldom = DAY // settings().forecast_every
-        often = DAY // settings().produce_every - seldom
-        sizes = []
-        for feeds, times in ((("current",), often), (FEEDS, seldom)):
-            counted = api.calls, api.cost
-            sizes.append(message_bytes(source, feeds))
-            # The same poll again, as often as a day has it.
-            api.calls += (times - 1) * (api.calls - counted[0])
-            api.cost += (times - 1) * (api.cost - counted[1])
-        year = YEAR * (often * sizes[0] + seldom * sizes[1])
-        cells = (
-            f"`{name}`",
-            f"{api.calls}",
-            f"{api.cost:.4g} {account.unit}" if account else "nothing",
-            _allowed(account) if account else "–",
-            f"{places(source, account):,}" if account else "any",
-            f"{sizes[0] / 1000:.1f} kB, {sizes[1] / 1000:.0f} kB",
-            f"{year / 1e6:.0f} MB",
-        )
-        rows.append(f"| {' | '.join(cells)} |")
-    return "\n".join(rows) + "\n"
+        sizes.append(message_bytes(SOURCES[name](given, api), feeds))
+        calls += times * api.calls
+        cost += times * api.cost
+        year += YEAR * times * sizes[-1]
+    cells = (
+        f"`{name}`",
+        f"{calls}",
+        f"{cost:.4g} {account.unit}" if account else "nothing",
+        _allowed(account) if account else "–",
+        f"{places(source, account, given):,}" if account else "any",
+        f"{sizes[0] / 1000:.1f} kB, {sizes[1] / 1000:.{0 if sizes[1] >= 10_000 else 1}f} kB",
+        f"{year / 1e6:.0f} MB",
+    )
+    return f"| {' | '.join(cells)} |"
 
 
 def days_table() -> str:
@@ -174,18 +179,18 @@ def days_table() -> str:
 
 def message_bytes(source: Source, feeds: Collection[Feed]) -> int:
     """Return the bytes of the record that a poll for these feeds brings."""
-    answers: Answers = source.fetch(PARIS, feeds, datetime(2025, 7, 27, 3, 0, 3, tzinfo=UTC) + timedelta(days=400))
+    answers: Answers = source.fetch(PARIS, feeds, ASKED_AT)
     return sum(map(len, as_record(checked(source.normalise(answers)))))
 
 
-def places(source: Source, account: Account) -> int:
+def places(source: Source, account: Account, given: Settings) -> int:
     """Return for how many places the default intervals need not be stretched."""
     often = source.poll_cost(["current"])
     seldom = source.poll_cost(FEEDS) - often
     number = 0
     while (
-        shortest_interval((number + 1) * often, (number + 1) * seldom, settings().forecast_every, account.allowances)
-        <= settings().produce_every
+        shortest_interval((number + 1) * often, (number + 1) * seldom, given.forecast_every, account.allowances)
+        <= given.produce_every
     ):
         number += 1
     return number
