@@ -20,11 +20,12 @@ from meteo_common.settings import Settings
 ROOT = Path(__file__).parents[1]
 METEO = Path(sys.executable).parent / "meteo"
 RATIOS = {
+    "indexes": {"ratio_of_station_to_record", "ratio_of_quality_to_station"},
     "ingest": {"ratio_to_limits", "ratio_to_insert", "ratio_of_two_to_one"},
     "latency": {"p99_over_floor"},
     "produce": {"ratio_to_client"},
 }
-SMALL = {"ingest": "2000", "latency": "200", "produce": "1"}
+SMALL = {"indexes": "2000", "ingest": "2000", "latency": "200", "produce": "1"}
 
 
 def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
