@@ -79,7 +79,8 @@ def main() -> None:
         code = app(standalone_mode=False)
     except ClickException as error:
         if message := error.format_message():  # none when the help was shown instead
-            err.print(f"error: {message}", markup=False)
+            ending = "" if message.endswith((".", ")", "?")) else "."  # typer's own checks leave it out
+            err.print(f"error: {message}{ending}", markup=False)
         code = UsageError.exit_code
     except MeteoError as error:
         err.print(f"error: {error}", markup=False)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from itertools import count
+from itertools import chain, count
 from typing import Any
 
 import psycopg2.errors
@@ -162,7 +162,7 @@ class Retention:
         base = month_name(first.year, first.month, "detached_")
         cursor.execute(self.NAMES)
         taken = {row[0] for row in cursor.fetchall()}
-        name = next(each for each in (base, *(f"{base}_{number}" for number in count(2))) if each not in taken)
+        name = next(each for each in chain((base,), (f"{base}_{number}" for number in count(2))) if each not in taken)
         cursor.execute(self.RECORD, (name, month.first))
         cursor.execute(self._of(month, self.PARTITION_ROWS), (name,))
         cursor.execute(self._of(month, self.DAY_ROWS), (name,))
