@@ -240,7 +240,7 @@ def test_a_refused_answer_is_kept_and_the_others_go_on(
 
 def test_one_refused_hour_fails_its_day_alone(tenant: Tenant, provider: Archive, here: Settings) -> None:
     notes = [""] * 14 * 24
-    notes[30] = "\0"  # which no message may hold; it lies in 11 March
+    notes[54] = "\0"  # which no message may hold; the answer begins on 9 March, so it lies in the 11th
     provider.answers = [Response(msgspec.json.encode(archive(*CALLS[0], note=notes)))]
     with pytest.raises(RefusedError, match=r"1 day failed \(2025-03-11\), the first because contains"):
         take(here, last="2025-03-22")

@@ -28,7 +28,7 @@ from meteo_producer.stored import Outcome, normalise_stored
 
 DAY = date(2025, 7, 1)
 COLLECTED_AT = datetime(2025, 7, 3, 8, 0, 0, 120000, tzinfo=UTC)
-OPENWEATHER = "owm_current__xSAVIKx__by-city-id__0-817bb"
+OPENWEATHER = "owm_current__xSAVIKx__by-city-id__1-d58f9"
 
 
 @pytest.fixture(autouse=True)
@@ -123,9 +123,10 @@ def test_only_the_days_and_places_that_are_wanted(tenant: Tenant, warmer: Callab
 def test_openweather_is_understood_in_the_units_that_were_asked_for(
     tenant: Tenant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    body = load("openweather", OPENWEATHER)
+    body = load("openweather", OPENWEATHER)  # in kelvin
+    celsius = {**body["main"], "temp": body["main"]["temp"] - 273.15, "feels_like": 10}
     source = OpenWeather(tenant.settings, Api())
-    live = source.normalise(answers({"current": body}, "metric"))
+    live = source.normalise(answers({"current": body | {"main": celsius}}, "metric"))
     refused = replace(answers({"current": body | {"dt": body["dt"] + 600}}, "standard"), collected_at=NOW)
     RawResponses(tenant.settings).store("openweather", refused, "was not understood")
     send(tenant, [live])
@@ -137,7 +138,7 @@ def test_openweather_is_understood_in_the_units_that_were_asked_for(
         "SELECT value FROM weather WHERE value->>'normaliser_version' = '2' ORDER BY date_time"
     )
     warmth = [value["observation"]["temperature_celsius"] for (value,) in found]
-    assert warmth == [live.observation.temperature_celsius, pytest.approx(warmth[0] - 273.15)]
+    assert warmth == [pytest.approx(celsius["temp"])] * 2
 
 
 def test_refused_answers_become_messages_once_they_are_understood(tenant: Tenant) -> None:
