@@ -131,8 +131,9 @@ class Rounds:
         interval = max(self._intervals.values())
         passing = isinstance(error, TransientError | KeyRefusedError)
         pause = min(interval if passing else LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(self._failures[place] - 1, 10))
-        # Jitter, so that many producers do not come back to an API at the same moment.
-        pause *= random.uniform(0.8, 1.2)  # noqa: S311
+        # Jitter, so that many producers do not come back to an API at the same moment; downwards, since who is due
+        # shortly after a round waits for the next one.
+        pause *= random.uniform(0.8, 1.0)  # noqa: S311
         asked = error.retry_after if isinstance(error, TransientError) else None
         self._due[place] = self._clock() + max(pause, min(asked or 0.0, interval))
 
