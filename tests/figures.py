@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 
 import pytest
+from campaign import Counted, Watch
 
 from meteo_common.settings import meteo_home
 
@@ -45,6 +46,22 @@ class Campaigns:
     def size(self, short: int, long: int) -> int:
         """Return the size of this run."""
         return long if self.long else short
+
+    def note(self, campaign: str, faults: int, messages: int, counted: Counted, watch: Watch) -> None:
+        """Keep what a campaign against the consumers found."""
+        self.found.append(
+            Figures(
+                campaign,
+                faults,
+                messages,
+                counted.rows,
+                counted.dead_letters,
+                counted.doubled,
+                counted.lost,
+                watch.stand_still,
+                watch.seconds,
+            )
+        )
 
 
 _KEY = pytest.StashKey[Campaigns]()

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import campaign
 import libfaketime
-import pytest
 import tiers
 import weather_host
 from campaign import Feed, Group
@@ -31,18 +30,17 @@ def told(service: Running, event: str) -> datetime:
     return next(datetime.fromisoformat(line["timestamp"]) for line in service.events() if line["event"] == event)
 
 
-@pytest.mark.parametrize("offset", OFF)
-def test_consumers_whose_clocks_disagree_take_each_record_once(group: Group, offset: str) -> None:
-    group.start("right")
-    group.start("wrong", extra=clock(offset))
+def test_consumers_whose_clocks_disagree_take_each_record_once(group: Group) -> None:
+    for name, offset in zip(("fast", "slow"), OFF, strict=True):
+        group.start(name, extra=clock(offset))
     group.wait_for_shares(1, 2)
-    apart = told(group["wrong"], "partitions") - told(group["right"], "partitions")
-    assert abs(apart - OFF[offset]) < timedelta(minutes=5)
+    apart = told(group["fast"], "partitions") - told(group["slow"], "partitions")
+    assert abs(apart - timedelta(hours=1)) < timedelta(minutes=5)
     feed = Feed(group.tenant, campaign.seeded(), poisoned=0.01)
-    with feed.flowing(6_000, per_second=1_000):
+    with feed.flowing(6_000, per_second=2_000):
         time.sleep(1)
-        group["right"].stop()
-        tiers.eventually("the other takes over", lambda: group.held("wrong") == {0, 1, 2})
+        group["fast"].stop()
+        tiers.eventually("the other takes over", lambda: group.held("slow") == {0, 1, 2})
     campaign.settle(group.tenant)
     group.stop()
     campaign.assert_each_once(group.tenant)

@@ -11,7 +11,8 @@ from datetime import UTC, datetime, timedelta
 import campaign
 import pytest
 import tiers
-from campaign import Feed, Group
+from campaign import Feed, Group, Watch
+from figures import Campaigns
 
 from meteo_consumer import writer
 from meteo_consumer.consume import consume_until_idle
@@ -100,29 +101,34 @@ def test_a_consumer_that_stood_still_longer_than_its_session_doubles_nothing(gro
     group.start("b")
     group.wait_for_shares(1, 2)
     feed = Feed(group.tenant)
-    with feed.flowing(12_000, per_second=300):
-        time.sleep(2)
+    with feed.flowing(30_000, per_second=300):
+        time.sleep(1)
         group["a"].process.send_signal(signal.SIGSTOP)
         tiers.eventually("b takes over", lambda: group.held("b") == {0, 1, 2}, 3 * SESSION_SECONDS)
-        time.sleep(5)
+        time.sleep(2)
         group["a"].process.send_signal(signal.SIGCONT)
         tiers.eventually("a is back", lambda: group.shares() == [1, 2], 3 * SESSION_SECONDS)
+        feed.enough.set()
     campaign.settle(group.tenant)
     campaign.assert_each_once(group.tenant)
     group.stop()
 
 
-@pytest.mark.parametrize("seconds", [30])
-def test_a_rebalance_storm_loses_and_doubles_nothing(group: Group, seconds: int) -> None:
+@pytest.mark.campaign
+def test_a_rebalance_storm_loses_and_doubles_nothing(group: Group, campaigns: Campaigns) -> None:
     chance = campaign.seeded()
     group.start("steady")
     feed = Feed(group.tenant, chance, poisoned=0.002)
-    with feed.flowing(seconds * 500, per_second=500) as flow:
-        while flow.is_alive():
-            storm(group, chance)
-    campaign.settle(group.tenant)
+    changes = 0
+    with Watch(group.tenant) as watch:
+        with feed.flowing(campaigns.size(7_500, 90_000), per_second=500) as flow:
+            while flow.is_alive():
+                storm(group, chance)
+                changes += 1
+        campaign.settle(group.tenant)
     group.stop()
-    campaign.assert_each_once(group.tenant)
+    counted = campaign.assert_each_once(group.tenant)
+    campaigns.note("rebalance storm", changes, feed.sent, counted, watch)
 
 
 def storm(group: Group, chance: random.Random) -> None:

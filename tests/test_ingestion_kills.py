@@ -9,7 +9,7 @@ import time
 import campaign
 import pytest
 from campaign import Feed, Group, Watch
-from figures import Campaigns, Figures
+from figures import Campaigns
 
 from meteo_common.failpoints import FAILPOINTS
 
@@ -17,9 +17,6 @@ from meteo_common.failpoints import FAILPOINTS
 @pytest.mark.parametrize("name", [name for name in FAILPOINTS if name.startswith("consumer.")])
 def test_a_consumer_of_the_group_that_is_killed_at_a_named_place_goes_on(group: Group, name: str) -> None:
     """The third time, so that something is committed before; dead letters and rows in one batch."""
-    group.start("a", static=True)
-    group.wait_for_shares(3)
-    group["a"].stop()
     feed = Feed(group.tenant, campaign.seeded(), poisoned=0.01)
     feed.send(3_000)
     victim = group.start("a", static=True, extra={"METEO_FAILPOINT": f"{name}:3"})
@@ -48,19 +45,7 @@ def test_consumers_killed_at_random_moments_lose_and_double_nothing(group: Group
         campaign.settle(group.tenant)
     group.stop()
     counted = campaign.assert_each_once(group.tenant)
-    campaigns.found.append(
-        Figures(
-            "consumers killed",
-            killed,
-            feed.sent,
-            counted.rows,
-            counted.dead_letters,
-            counted.doubled,
-            counted.lost,
-            watch.stand_still,
-            watch.seconds,
-        )
-    )
+    campaigns.note("consumers killed", killed, feed.sent, counted, watch)
 
 
 def strike(group: Group, chance: random.Random) -> int:

@@ -43,7 +43,7 @@ def test_a_producer_killed_at_a_named_place_loses_nothing_that_it_kept(
     assert killed.process.wait(60) == -signal.SIGKILL
     answered, kept, arrived = list(host.given), weather_host.outbox(tenant), weather_host.in_topic(tenant)
     again = host.produce(tenant, tmp_path / "again.log")
-    tiers.eventually("two more rounds", lambda: len(host.given) >= len(answered) + 2 * PLACES)
+    tiers.eventually("another round", lambda: len(host.given) >= len(answered) + PLACES)
     again.stop()
     lost, repeated = finish(tenant, host)
     if name == "producer.after_answer":
@@ -69,7 +69,7 @@ def test_what_is_answered_while_kafka_is_away_survives_a_stop_and_arrives(
         producer.stop()
         kept = weather_host.outbox(tenant)
         producer = host.produce(tenant, tmp_path / "second.log")
-        tiers.eventually("two more rounds wait", lambda: len(weather_host.outbox(tenant)) >= len(kept) + 2 * PLACES, 60)
+        tiers.eventually("two more rounds wait", lambda: len(weather_host.outbox(tenant)) >= len(kept) + 2 * PLACES)
         assert weather_host.outbox(tenant)[: len(kept)] == kept
         tiers.eventually("it says what it waits for", producer.waits)
     tiers.eventually("the outbox is empty", lambda: not weather_host.outbox(tenant), 90)
@@ -82,23 +82,23 @@ def test_what_is_answered_while_kafka_is_away_survives_a_stop_and_arrives(
 def test_a_producer_killed_at_random_moments_loses_nothing_that_it_kept(
     servers: Servers, host: WeatherHost, tmp_path: Path, campaigns: Campaigns
 ) -> None:
+    """Ten answers of 0.08 s each a second: it is hardly ever idle."""
     tenant, chance = servers.tenant(), campaign.seeded()
+    host.delay = 0.08
     begun = time.monotonic()
     kills = campaigns.size(5, 50)
-    under_way: set[OpenWeatherTime] = set()
     waiting: set[OpenWeatherTime] = set()
     for number in range(kills):
         producer = host.produce(tenant, tmp_path / f"{number}.log")
-        time.sleep(chance.uniform(0, 1.5))
+        time.sleep(chance.uniform(0, 2))
         producer.kill()
         waiting.update(weather_host.outbox(tenant))
-        under_way.update(host.given[-1:])
     answered = len(host.given)
     producer = host.produce(tenant, tmp_path / "last.log")
     tiers.eventually("a round", lambda: len(host.given) >= answered + PLACES)
     producer.stop()
     lost, repeated = finish(tenant, host)
-    assert lost <= under_way - waiting
+    assert lost <= set(host.last.values()) - waiting
     assert repeated <= waiting
     rows = weather_host.in_table(tenant).total()
     kept_and_lost = len(lost & waiting)

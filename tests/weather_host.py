@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
+import time
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import closing
@@ -19,24 +21,32 @@ from werkzeug import Request, Response
 from conftest import Tenant
 
 KEY = "0123456789abcdef0123456789abcdef"
-PLACES = 3
+PLACES = 10
 OpenWeatherTime = int
 """`dt`, unix seconds: the observation's time, by which these tests know an answer."""
 
 
 class WeatherHost:
-    """Answers as OpenWeather does; `given` are the times of its answers, in their order."""
+    """Answers as OpenWeather does.
+
+    `given`: the times of its answers, in their order; `delay`: the seconds that each takes.
+    """
 
     def __init__(self, server: HTTPServer) -> None:
         self.given: list[OpenWeatherTime] = []
+        self.last: dict[str, OpenWeatherTime] = {}
+        """The last answer of each producer that was started, by the first part of the path that it asks for."""
+        self.delay = 0.0
+        self._started = 0
         self._url = server.url_for("")
         self._recorded = load("openweather", "owm_current__MagicMirrorOrg__weather-owm-current__0-cfc28")
-        server.expect_request("/data/2.5/weather").respond_with_handler(self._answer)
+        server.expect_request(re.compile("/[0-9]+/data/2.5/weather")).respond_with_handler(self._answer)
 
     def produce(self, tenant: Tenant, log: Path, extra: Mapping[str, str] | None = None) -> Running:
         """Start the producer's service, which asks every second about each place."""
+        self._started += 1
         environment = {
-            "OPENWEATHER_URL": self._url,
+            "OPENWEATHER_URL": f"{self._url}/{self._started}",
             "OPENWEATHER_API_KEY": KEY,
             "OPENWEATHER_BUDGET": "none",
             "CITY": ";".join(f"Place{number},FR@{number}.5,2.5" for number in range(PLACES)),
@@ -44,10 +54,12 @@ class WeatherHost:
         command = ("produce", "--source", "openweather", "--feed", "current", "--every", "1s")
         return running.start(tenant, *command, log=log, extra={**environment, **(extra or {})})
 
-    def _answer(self, _: Request) -> Response:
-        time = self._recorded["dt"] + 60 * len(self.given)
-        self.given.append(time)
-        return Response(json.dumps(self._recorded | {"dt": time}), content_type="application/json")
+    def _answer(self, request: Request) -> Response:
+        observed = self._recorded["dt"] + 60 * len(self.given)
+        self.given.append(observed)
+        self.last[request.path.split("/")[1]] = observed
+        time.sleep(self.delay)
+        return Response(json.dumps(self._recorded | {"dt": observed}), content_type="application/json")
 
 
 def outbox(tenant: Tenant) -> list[OpenWeatherTime]:
