@@ -29,11 +29,11 @@ def run_tests(
     """Run the core's tests; further arguments go to pytest."""
 
     def run() -> None:
+        if everything and long:
+            raise UsageError("--all and --long exclude each other: every test, or the fault campaigns alone.")
         root = project_root()
         if not (root / "tests").is_dir():
             raise UsageError(f"{root} has no tests: run ./meteo from the checkout.")
-        if everything and long:
-            raise UsageError("--all and --long exclude each other: every test, or the fault campaigns alone.")
         selection = ["--long", "-m", "campaign"] if long else [] if everything else ["-m", "not deployment"]
         command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *selection, *context.args]
         raise SystemExit(subprocess.run(command, cwd=root, env=os.environ, check=False).returncode)

@@ -66,6 +66,7 @@ def program(tmp_path: Path) -> Program:
         ("status", {}, "There is no stack 'meteo' yet; put it up with ./meteo up"),
         ("logs kafka", {}, "There is no stack 'meteo' yet"),
         ("up -e nothing", {}, "-e expects NAME=VALUE"),
+        ("test --all --long", {}, "--all and --long exclude each other"),
     ],
 )
 def test_wrong_usage_is_one_sentence(program: Program, command: str, extra: dict[str, str], says: str) -> None:
