@@ -13,16 +13,10 @@ from meteo_common.durations import parse_duration
 from meteo_common.errors import UsageError
 from meteo_common.logs import configure_logs
 from meteo_common.settings import Settings, load_settings
-from meteo_producer import stored
-from meteo_producer.accounts import Accounts
-from meteo_producer.backfill import backfill as take_past_days
-from meteo_producer.budgets import HEADINGS, facts_of, rows_of
-from meteo_producer.produce import play, produce_every, produce_once
 from meteo_producer.source import FEEDS, Feed, Selection
-from meteo_producer.sources import HISTORIES, RECORDINGS, SOURCES
-from meteo_producer.state import State
+from meteo_producer.sources import HISTORIES, RECORDINGS, SOURCES, STORED
 
-NAMES = tuple(dict.fromkeys([*SOURCES, *RECORDINGS, stored.NAME]))
+NAMES = tuple(dict.fromkeys([*SOURCES, *RECORDINGS, STORED]))
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 
@@ -52,9 +46,7 @@ def produce(
     ] = None,
 ) -> None:
     """Take weather from a source to Kafka: polls until stopped, one poll (--once), a recording, or stored answers."""
-    configure_logs(
-        "producer", long_running=not once and source != stored.NAME and not _is_recording(source, first, last)
-    )
+    configure_logs("producer", long_running=not once and source != STORED and not _is_recording(source, first, last))
     run_command(lambda: _run(source, feed, city or [], (first, last), once, every))
 
 
@@ -100,8 +92,11 @@ def _run(
         raise UsageError(f"The source '{source}' is unknown; expected one of {', '.join(NAMES)}.")
     if once and every:
         raise UsageError("--once and --every exclude each other: one poll, or one at each interval.")
+    # Imported here, and below: kafka-python takes 0.2 s, which `--help` and the other commands need not wait for.
+    from meteo_producer.produce import produce_every, produce_once
+
     settings = load_settings(city=";".join(cities) or None, produce_every=_duration(every))
-    if source == stored.NAME:
+    if source == STORED:
         _normalise_stored(settings, feed, bool(cities), days, every)
         return
     if _is_recording(source, *days):
@@ -117,6 +112,10 @@ def _run(
 
 
 def _budgets(retry_key: str | None, as_json: bool) -> None:
+    from meteo_producer.accounts import Accounts
+    from meteo_producer.budgets import HEADINGS, facts_of, rows_of
+    from meteo_producer.state import State
+
     settings = load_settings()
     accounts = Accounts(settings, State.existing(settings) or State())
     if retry_key is not None:
@@ -149,6 +148,8 @@ def _play(
     days: tuple[str | None, str | None],
     every: str | None,
 ) -> None:
+    from meteo_producer.produce import play
+
     if (every and source not in SOURCES) or feed not in {None, "current"}:
         raise UsageError(f"{source} is played once and holds observations only: leave out --every and --feed.")
     first, last = (_day(name, text) for name, text in zip(("--from", "--to"), days, strict=True))
@@ -161,13 +162,17 @@ def _play(
 def _normalise_stored(
     settings: Settings, feed: str | None, by_city: bool, days: tuple[str | None, str | None], every: str | None
 ) -> None:
+    from meteo_producer.stored import normalise_stored
+
     if every or feed is not None:
         raise UsageError("stored answers are normalised once, and whole: leave out --every and --feed.")
     first, last = _both_days(days)
-    stored.normalise_stored(settings, first, last, settings.places if by_city else ())
+    normalise_stored(settings, first, last, settings.places if by_city else ())
 
 
 def _backfill(source: str, cities: list[str], days: tuple[str, str], dry_run: bool) -> None:
+    from meteo_producer.backfill import backfill as take_past_days
+
     settings = load_settings(city=";".join(cities) or None)
     first, last = _both_days(days)
     take_past_days(settings, source, first, last, dry_run=dry_run)

@@ -35,6 +35,9 @@ RECORDINGS: Mapping[str, Callable[[Settings, Selection], Recording]] = {
 }
 """Played once, from their beginning to their end. One that is also a source is played when its days are given."""
 
+STORED = "stored"
+"""No source, but what the sources answered already; it lies in PostgreSQL."""
+
 
 def fallback_of(settings: Settings) -> str | None:
     """Return the source that FALLBACK names, None for none. Raises UsageError when there is no such source."""

@@ -22,9 +22,8 @@ from meteo_producer.collected_days import CollectedDays
 from meteo_producer.delivery import Delivery
 from meteo_producer.raw_responses import Connection, RawResponse, RawResponses
 from meteo_producer.source import Answers, as_record, checked
-from meteo_producer.sources import HISTORIES, SOURCES
+from meteo_producer.sources import HISTORIES, SOURCES, STORED
 
-NAME = "stored"
 CHUNK = 1000
 """Messages that are under way together, 5 MB: memory stays flat, whatever the days."""
 REPORT_EVERY = 10.0
@@ -39,7 +38,7 @@ def normalise_stored(settings: Settings, first: date, last: date, places: tuple[
     Raises UnreachableError when not all was delivered; the same command again is safe.
     """
     stored, outcome = Stored(settings, places), Outcome()
-    with Delivery(settings) as delivery, closing(open_database(settings, NAME)) as connection:
+    with Delivery(settings) as delivery, closing(open_database(settings, STORED)) as connection:
         sending = Sending(settings, delivery)
         days = [first + timedelta(days=number) for number in range((last - first).days + 1)]
         reported = time.monotonic()
@@ -175,7 +174,7 @@ class Sending:
         self._under_way = 0
         if not self._responses:
             return
-        with closing(open_database(self._settings, NAME)) as connection:
+        with closing(open_database(self._settings, STORED)) as connection:
             for response, days in self._responses:
                 CollectedDays(connection, response.source, response.answers.place).mend(days)
         RawResponses(self._settings).mark_normalised([response.number for response, _ in self._responses])
