@@ -28,6 +28,9 @@ left the window still counts, so that up to 1/60 of a budget stays unused and no
 KEPT = {1: BUCKETS * 60, 60: BUCKETS * 3600, 3600: 366 * 86400}
 """Seconds for which buckets of a width are kept: as long as a window needs them."""
 
+SET_BACK = 3600
+"""Seconds by which a clock may be set back without a short window being exceeded."""
+
 NEARLY = 0.8
 """Of a budget: from here on a person is told. A stretched interval uses up to 90 %, and should be seen."""
 
@@ -130,10 +133,12 @@ class Accounts:
         " ON CONFLICT (account, width, bucket) DO UPDATE SET amount = max(0, amount + excluded.amount)"
     )
     _FORGET = "DELETE FROM spent WHERE account = ? AND width = ? AND (bucket < ? OR bucket > ?)"
-    _SPENT = "SELECT bucket, amount FROM spent WHERE account = ? AND width = ? AND bucket >= ? ORDER BY bucket"
+    _SPENT = (
+        "SELECT bucket, amount FROM spent WHERE account = ? AND width = ? AND bucket BETWEEN ? AND ? ORDER BY bucket"
+    )
     _PAUSE = "SELECT until, consecutive FROM pauses WHERE account = ?"
     _SET_PAUSE = "INSERT OR REPLACE INTO pauses (account, until, consecutive) VALUES (?, ?, ?)"
-    _END_PAUSE = "DELETE FROM pauses WHERE account = ?"
+    _END_PAUSE = "DELETE FROM pauses WHERE account = ? AND until <= ?"
     _REFUSALS = "SELECT path, refused_at, sentence FROM refusals WHERE account = ? ORDER BY path"
     _REFUSE = "INSERT OR REPLACE INTO refusals (account, path, refused_at, sentence) VALUES (?, ?, ?, ?)"
     _RETRY = "DELETE FROM refusals WHERE account = ?"
@@ -195,10 +200,10 @@ class Accounts:
                 self._add(database, charge.account, charge.taken_at, cost - charge.cost)
 
     def answered(self, charge: Charge) -> None:
-        """Note an answer: the next 429 is the first one again."""
+        """Note an answer: the next 429 is the first one again, unless it came while this was under way."""
         if charge.after_pause:
             with self._state.transaction() as database:
-                database.execute(self._END_PAUSE, (charge.account.id,))
+                database.execute(self._END_PAUSE, (charge.account.id, charge.taken_at))
 
     def pause(self, name: str, asked: float | None, reason: str) -> float:
         """Note a 429 and return the seconds for which nothing of the account is asked.
@@ -278,20 +283,21 @@ class Accounts:
         self, database: sqlite3.Connection, account: Account, allowance: Allowance, now: float
     ) -> list[tuple[int, float]]:
         width = _width(allowance.seconds)
-        oldest = int((now - allowance.seconds) // width)
-        return database.execute(self._SPENT, (account.id, width, oldest)).fetchall()
+        # What lies in the future was noted before the clock was set back, perhaps a moment ago: it counts, but not when
+        # it is so far ahead that nothing would be asked for years.
+        within = int((now - allowance.seconds) // width), int((now + max(allowance.seconds, SET_BACK)) // width)
+        return database.execute(self._SPENT, (account.id, width, *within)).fetchall()
 
     def _add(self, database: sqlite3.Connection, account: Account, at: float, cost: float) -> None:
         for width in WIDTHS:
-            # What lies in the future was noted by a clock that was wrong: it would count for ever.
             outside = int((at - KEPT[width]) // width) - 1, int((at + KEPT[width]) // width)
             database.execute(self._FORGET, (account.id, width, *outside))
             database.execute(self._ADD, (account.id, width, int(at // width), cost))
 
     def _pause(self, database: sqlite3.Connection, account: Account) -> tuple[float, int]:
         until, consecutive = database.execute(self._PAUSE, (account.id,)).fetchone() or (0.0, 0)
-        # Never longer than a pause can be, whatever the clock was when it was noted.
-        return min(until, self._clock() + LONGEST_ASKED_PAUSE), consecutive
+        # One that is longer than a pause can be was noted by a clock that was wrong.
+        return (until if until <= self._clock() + LONGEST_ASKED_PAUSE else 0.0), consecutive
 
     def _refusals(self, database: sqlite3.Connection, account: Account) -> tuple[Refusal, ...]:
         return tuple(Refusal(*row) for row in database.execute(self._REFUSALS, (account.id,)))
@@ -309,7 +315,7 @@ def pause_seconds(asked: float | None, reason: str, consecutive: int, now: float
     doubled: float = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(consecutive - 1, 10) * jitter)
     for word, seconds in LIMITS_NAMED.items():
         if word in reason.lower():
-            return max(doubled, seconds - now % seconds + jitter)
+            return min(max(doubled, seconds - now % seconds + jitter), LONGEST_ASKED_PAUSE)
     return doubled
 
 

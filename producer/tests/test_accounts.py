@@ -196,17 +196,37 @@ def test_an_absurd_retry_after_is_not_believed(asked: float, pause: float) -> No
     assert pause_seconds(asked, "", 1, START) == pause
 
 
-def test_a_clock_that_was_wrong_does_not_block_for_ever() -> None:
+@pytest.mark.parametrize("ahead", [1800, 10 * 86400, 10 * 366 * 86400])
+def test_a_clock_that_was_ahead_blocks_for_two_windows_at_most(ahead: int) -> None:
     clock, state = Clock(), State()
-    clock.now += 10 * 366 * 86400
-    accounts = accounts_of(state, clock, openweather_budget="1/1d")
+    clock.now += ahead
+    accounts = accounts_of(state, clock, openweather_budget="1/1h;1/1d", open_meteo_budget="1/1d")
     accounts.take("openweather", WEATHER)
-    accounts.pause("openweather", 86400.0, "")
-    clock.now = START
-    other = accounts_of(state, clock, openweather_budget="none")
-    with pytest.raises(RateLimitedError) as caught:
-        other.take("openweather", WEATHER)
-    assert (caught.value.retry_after or 0) <= LONGEST_ASKED_PAUSE
+    accounts.take("open-meteo", "/v1/forecast")
+    accounts.pause("open-meteo", 86400.0, "")
+    clock.now = START + 2 * 86400 + 60
+    accounts.take("openweather", WEATHER)
+    accounts.take("open-meteo", "/v1/forecast")
+
+
+def test_what_was_spent_before_the_clock_was_set_back_still_counts() -> None:
+    clock = Clock()
+    accounts = accounts_of(State(), clock, openweather_budget="1/1m")
+    accounts.take("openweather", WEATHER)
+    clock.now -= 1800
+    with pytest.raises(BudgetSpentError):
+        accounts.take("openweather", WEATHER)
+
+
+def test_an_answer_does_not_end_a_pause_that_came_while_it_was_under_way() -> None:
+    clock = Clock()
+    accounts = accounts_of(State(), clock)
+    clock.now += accounts.pause("openweather", 5.0, "")
+    charge = accounts.take("openweather", WEATHER)
+    accounts.pause("openweather", 60.0, "")
+    accounts.answered(charge)
+    with pytest.raises(RateLimitedError):
+        accounts.take("openweather", WEATHER)
 
 
 def test_a_refused_key_is_refused_by_path_until_it_changes(tmp_path: Path) -> None:
