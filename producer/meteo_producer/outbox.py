@@ -70,9 +70,15 @@ class Outbox:
             database.executemany(self._FORGET, [(each,) for each in ids])
 
     def put_refused(self, source: str, answers: Answers, reason: str) -> None:
-        """Keep answers that could not become a message, until PostgreSQL has them."""
+        """Keep answers that could not become a message, until PostgreSQL has them; but for those that are no JSON of
+        ours, being nested too deeply: the log alone says so."""
+        try:
+            written = _write(answers)
+        except (RecursionError, ValueError) as error:
+            log.error("answer cannot be kept", source=source, place=str(answers.place), reason=reason, error=str(error))
+            return
         with self._state.transaction() as database:
-            database.execute(self._PUT_REFUSED, (source, _write(answers), reason))
+            database.execute(self._PUT_REFUSED, (source, written, reason))
 
     def pass_on_refused(self, store: Callable[[str, Answers, str], None]) -> None:
         """Hand the refused answers to `store`, one by one; those that it cannot take now wait here."""

@@ -65,8 +65,11 @@ class Rounds:
         except UnreachableError as error:
             self._away = error
         self._deliver()
-        errors = self._ask_due()
-        self._outbox.pass_on_refused(self._raw_responses.store)
+        try:
+            errors = self._ask_due()
+        finally:
+            # Also when nothing is asked because the outbox is full: of these perhaps.
+            self._outbox.pass_on_refused(self._raw_responses.store)
         if self._away:
             raise self._away
         if errors:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from recordings import NOW, PARIS
@@ -66,6 +67,15 @@ def test_refused_answers_wait_until_they_are_taken() -> None:
     error = None
     outbox.pass_on_refused(store)
     assert stored == [("openweather", answers, "the answer has no time"), ("openweather", answers, "again")]
+    assert len(outbox) == 0
+
+
+def test_an_answer_that_is_nested_too_deeply_is_left_out() -> None:
+    outbox = Outbox(State(), "weather-api")
+    body: list[Any] = []
+    for _ in range(5000):
+        body = [body]
+    outbox.put_refused("openweather", Answers(PARIS, NOW, {"current": body}), "nested too deeply")
     assert len(outbox) == 0
 
 

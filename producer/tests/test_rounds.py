@@ -9,17 +9,20 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
 from recordings import FOLDER
 
 from conftest import TenantMaker
+from meteo_common.errors import TransientError, UnreachableError
 from meteo_common.schedule import run_every
 from meteo_common.service import Service
 from meteo_common.settings import Settings
 from meteo_producer import api as api_module
 from meteo_producer import poll as poll_module
+from meteo_producer import rounds as rounds_module
 from meteo_producer.accounts import Accounts
 from meteo_producer.api import Api
 from meteo_producer.coordinates import Coordinates
@@ -27,8 +30,9 @@ from meteo_producer.intervals import interval_of
 from meteo_producer.outbox import Outbox
 from meteo_producer.poll import Poll
 from meteo_producer.produce import open_sources
+from meteo_producer.raw_responses import RawResponses
 from meteo_producer.rounds import Rounds
-from meteo_producer.source import FEEDS
+from meteo_producer.source import FEEDS, Answers
 from meteo_producer.state import State
 
 PLACES = 3
@@ -205,3 +209,23 @@ def test_an_hour_of(topic: Settings, name: str) -> None:
         assert len(outbox) == 0
     else:
         assert outbox.pending() == []
+
+
+@pytest.mark.usefixtures("signals_as_they_were")
+def test_an_outbox_full_of_refused_answers_empties_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rounds_module, "LIMIT", 3)
+    stored: list[str] = []
+    # PostgreSQL, which was away, is back; Kafka is not.
+    monkeypatch.setattr(RawResponses, "store", lambda *refused: stored.append(refused[-1]))
+    settings = Settings.model_validate({"bootstrap_servers": "127.0.0.1:9", "city": CITY, "meteo_state_dir": tmp_path})
+    outbox, api = Outbox(State(), settings.topic_name), Api()
+    for number in range(3):
+        outbox.put_refused("simulation", Answers(settings.places[0], datetime.now(UTC), {}), str(number))
+    poll = Poll(open_sources(settings, "simulation", api), Coordinates(settings, api), outbox, 3600)
+    rounds = Rounds(settings, poll, outbox, {"simulation": 600.0}, Hour())
+    with pytest.raises(TransientError, match="3 messages wait in the outbox"):
+        rounds.run()
+    assert (stored, len(outbox)) == (["0", "1", "2"], 0)
+    with pytest.raises(UnreachableError, match="Kafka"):
+        rounds.run()
+    assert len(outbox) == PLACES
