@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
+from types import SimpleNamespace
 
 import psycopg2
 import pytest
@@ -14,8 +16,10 @@ import tiers
 from conftest import Tenant
 from meteo_common.database import open_database
 from meteo_common.errors import TransientError
-from meteo_consumer.months import Months
+from meteo_consumer.batch import BatchWriter, sort_records
+from meteo_consumer.positions import Positions
 from meteo_consumer.retention import Month, Retention
+from meteo_consumer.topic import describe_topic
 
 MARCH, APRIL = "2013-03-30", "2013-04-02"
 RETAIN = ("retention", "--keep", "12")
@@ -156,18 +160,18 @@ def test_a_month_that_another_retention_took_is_no_error(tenant: Tenant) -> None
         )
 
 
-def test_months_are_made_anew_after_they_were_forgotten(tenant: Tenant) -> None:
+def test_a_writer_that_remembers_a_month_makes_it_anew(tenant: Tenant) -> None:
     settle(tenant)
     with closing(open_database(tenant.settings, "test")) as database:
-        known = Months(database)
-        noon = datetime(2013, 3, 31, 12, tzinfo=UTC)
-        known.ensure([noon])
+        positions = Positions(database, describe_topic(tenant.settings))
+        writer, offset = BatchWriter(database, positions), positions.read(0) or 0
+        writer._months.ensure([datetime(2013, 3, 31, 12, tzinfo=UTC)])
         tenant.meteo(*RETAIN)
-        known.ensure([noon])
         assert months(tenant) == []
-        known.forget()
-        known.ensure([noon])
+        late = SimpleNamespace(offset=offset, value=json.dumps(tiers.recorded_message(MARCH)).encode())
+        writer.write(sort_records(0, offset, offset + 1, [late]))
         assert months(tenant) == ["weather_2013_03"]
+        assert tenant.query("SELECT msg_offset FROM weather") == [(offset,)]
 
 
 def test_wrong_usage_is_one_sentence(tenant: Tenant) -> None:

@@ -103,6 +103,10 @@ class BatchWriter:
         except _BAD_DATA:
             self._bury_what_jsonb_refuses(batch)
             self._write(batch)
+        except psycopg2.errors.CheckViolation:
+            # Retention took a month that was there when the batch before was written.
+            self._months.forget()
+            self._write(batch)
         except psycopg2.IntegrityError as error:
             raise TerminalError(
                 f"PostgreSQL already holds a record that the position says is not taken ({str(error).splitlines()[0]}):"
@@ -146,7 +150,7 @@ class BatchWriter:
                 generation.name,
                 batch.partition,
                 letter.record.offset,
-                datetime.fromtimestamp(letter.record.timestamp / 1000, UTC) if letter.record.timestamp >= 0 else None,
+                _instant(letter.record.timestamp),
                 letter.record.key,
                 _headers(letter.record.headers),
                 letter.record.value,
@@ -187,6 +191,14 @@ class _Reader:
     def read(self, _size: int) -> bytes:
         """Return the next piece, whatever its size; nothing at the end."""
         return next(self._pieces, b"")
+
+
+def _instant(milliseconds: int) -> datetime | None:
+    """Return the instant of a record's timestamp, which whoever sent it chose; None for one without a date."""
+    try:
+        return datetime.fromtimestamp(milliseconds / 1000, UTC) if milliseconds >= 0 else None
+    except (ValueError, OverflowError, OSError):
+        return None
 
 
 def _headers(headers: Sequence[tuple[str, bytes | None]]) -> str:

@@ -23,8 +23,8 @@ def month_name(year: int, month: int, state: str = "") -> str:
 class Months:
     """Makes the months that a batch needs; remembers those that exist.
 
-    Retention may detach a month that is remembered here: the batch is then refused (CheckViolation), and after
-    `forget` the month is made anew, beside the detached one.
+    Retention may detach a month that is remembered here: the batch is then refused (CheckViolation), and its writer
+    lets the month be made anew, beside the detached one.
     """
 
     EXISTS = "SELECT to_regclass(%s) IS NOT NULL"

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+import pytest
+
 from meteo_common.message import Message, Observation, encode
-from meteo_consumer.batch import _headers, sort_records
+from meteo_consumer.batch import _headers, _instant, sort_records
 
 AT = datetime(2026, 11, 20, 10, tzinfo=UTC)
 GOOD = encode(
@@ -51,3 +53,9 @@ def test_an_empty_range_is_all_control_records() -> None:
 
 def test_headers_are_kept_as_far_as_they_are_text() -> None:
     assert _headers([("a", b"x"), ("a", None), ("b", b"\xff\x00")]) == '[["a","x"],["a",null],["b","\ufffd\ufffd"]]'
+
+
+@pytest.mark.parametrize("milliseconds", [-1, 253_402_300_800_000, 2**63 - 1])
+def test_a_timestamp_that_is_no_date_is_left_out(milliseconds: int) -> None:
+    assert _instant(milliseconds) is None
+    assert _instant(1_795_168_800_000) == AT
