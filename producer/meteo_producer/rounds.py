@@ -54,10 +54,11 @@ class Rounds:
         self._due: dict[Place, float] = dict.fromkeys(settings.places, 0.0)
         self._failures: dict[Place, int] = dict.fromkeys(settings.places, 0)
 
-    def run(self) -> None:
+    def run(self) -> float:
         """Deliver what waits, poll the places that are due, whether Kafka can be reached or not, and deliver them.
 
-        Raises TransientError with the seconds until a place is due again, UnreachableError while Kafka is away.
+        Returns the seconds until a place is due again. Raises TransientError with them when a place failed,
+        UnreachableError while Kafka is away.
         """
         self._away = None
         try:
@@ -72,10 +73,11 @@ class Rounds:
             self._outbox.pass_on_refused(self._raw_responses.store)
         if self._away:
             raise self._away
+        until = max(1.0, min(self._due.values()) - self._clock())
         if errors:
             first = next(iter(errors.values()))
-            until = max(1.0, min(self._due.values()) - self._clock())
             raise TransientError(f"{first} ({len(errors)} of {len(self._due)} places)", retry_after=until)
+        return until
 
     def close(self) -> None:
         """Disconnect from Kafka, within 3 s. What it has not acknowledged stays in the outbox."""
@@ -134,8 +136,7 @@ class Rounds:
         interval = max(self._intervals.values())
         passing = isinstance(error, TransientError | KeyRefusedError)
         pause = min(interval if passing else LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(self._failures[place] - 1, 10))
-        # Jitter, so that many producers do not come back to an API at the same moment; downwards, since who is due
-        # shortly after a round waits for the next one.
+        # Jitter, so that many producers do not come back to an API at the same moment.
         pause *= random.uniform(0.8, 1.0)  # noqa: S311
         asked = error.retry_after if isinstance(error, TransientError) else None
         self._due[place] = self._clock() + max(pause, min(asked or 0.0, interval))

@@ -17,6 +17,8 @@ from recordings import FOLDER
 
 from conftest import TenantMaker
 from meteo_common.errors import TransientError, UnreachableError
+from meteo_common.message import Message
+from meteo_common.places import Place
 from meteo_common.schedule import run_every
 from meteo_common.service import Service
 from meteo_common.settings import Settings
@@ -26,13 +28,15 @@ from meteo_producer import rounds as rounds_module
 from meteo_producer.accounts import Accounts
 from meteo_producer.api import Api
 from meteo_producer.coordinates import Coordinates
+from meteo_producer.delivery import Delivery
 from meteo_producer.intervals import interval_of
 from meteo_producer.outbox import Outbox
 from meteo_producer.poll import Poll
 from meteo_producer.produce import open_sources
 from meteo_producer.raw_responses import RawResponses
+from meteo_producer.replay import Replay
 from meteo_producer.rounds import Rounds
-from meteo_producer.source import FEEDS, Answers
+from meteo_producer.source import FEEDS, Answers, Selection
 from meteo_producer.state import State
 
 PLACES = 3
@@ -229,3 +233,37 @@ def test_an_outbox_full_of_refused_answers_empties_itself(tmp_path: Path, monkey
     with pytest.raises(UnreachableError, match="Kafka"):
         rounds.run()
     assert len(outbox) == PLACES
+
+
+class Answering:
+    """Polls that answer, but for the places that fail."""
+
+    def __init__(self) -> None:
+        self.failing: set[Place] = set()
+        self.asked: list[Place] = []
+
+    def ask(self, place: Place, *, again: bool) -> Message:  # noqa: ARG002 - as Poll
+        self.asked.append(place)
+        if place in self.failing:
+            raise UnreachableError("away")
+        return next(iter(Replay(Settings(), Selection())))
+
+
+@pytest.mark.usefixtures("signals_as_they_were")
+def test_each_place_is_asked_when_it_is_due(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Delivery, "connect", lambda _: None)
+    settings = Settings.model_validate({"city": CITY, "meteo_state_dir": tmp_path})
+    poll, service = Answering(), Hour()
+    outbox = Outbox(State(), settings.topic_name)
+    rounds = Rounds(settings, poll, outbox, {"replay": 600.0}, service, lambda: service.now)  # type: ignore[arg-type]
+    first, *others = settings.places
+    poll.failing = {first}
+    with pytest.raises(TransientError) as caught:
+        rounds.run()
+    assert 24 <= (caught.value.retry_after or 0) <= 30
+    poll.failing.clear()
+    service.now, poll.asked = 30.0, []
+    # It is well again, and the others do not wait until a whole interval after that.
+    assert (rounds.run(), poll.asked) == (570.0, [first])
+    service.now, poll.asked = 600.0, []
+    assert (rounds.run(), poll.asked) == (30.0, others)
