@@ -29,6 +29,9 @@ RAW_NAMES = {"air_quality": "air_pollution"}
 PATIENCE = 60.0
 """Seconds for all requests of one poll: an API that drips byte by byte is given up."""
 
+TOLERANCE = 0.01
+"""Of FORECAST_EVERY: 36 s of an hour."""
+
 
 class Poll:
     """Asks sources about places, and remembers what is due.
@@ -78,7 +81,8 @@ class Poll:
         raise first_error
 
     def _ask(self, source: Source, place: Place) -> Message:
-        feeds = [feed for feed in self._feeds if feed == "current" or self._is_due(source, place, feed)]
+        asked_at = self._clock()
+        feeds = [feed for feed in self._feeds if feed == "current" or self._is_due(source, place, feed, asked_at)]
         with POLL_SECONDS.labels(source.name).time():
             answers = within(PATIENCE, self._stopping, lambda: self._fetch(source, place, feeds))
         try:
@@ -86,7 +90,7 @@ class Poll:
         except RefusedError as error:
             self._outbox.put_refused(source.name, answers, str(error))
             raise
-        self._note(source, place, feeds, answers)
+        self._note(source, place, feeds, answers, asked_at)
         return message
 
     def _fetch(self, source: Source, place: Place, feeds: list[Feed]) -> Answers:
@@ -101,16 +105,16 @@ class Poll:
                 )
             raise
 
-    def _is_due(self, source: Source, place: Place, feed: Feed) -> bool:
+    def _is_due(self, source: Source, place: Place, feed: Feed, now: float) -> bool:
         asked_at = self._asked_at.get((source.name, place, feed))
-        # 1 s of tolerance: the poll of an hour later may come a few milliseconds early.
-        return asked_at is None or self._clock() - asked_at >= self._forecast_every - 1
+        # The round of an hour later may reach the place some seconds sooner; else it would be asked a round too late.
+        return asked_at is None or now - asked_at >= (1 - TOLERANCE) * self._forecast_every
 
-    def _note(self, source: Source, place: Place, feeds: list[Feed], answers: Answers) -> None:
+    def _note(self, source: Source, place: Place, feeds: list[Feed], answers: Answers, asked_at: float) -> None:
         LAST_SUCCESS.labels(source.name).set_to_current_time()
         for feed in feeds:
             if feed not in answers.missing:
-                self._asked_at[source.name, place, feed] = self._clock()
+                self._asked_at[source.name, place, feed] = asked_at
         for feed_name, error in answers.missing.items():
             FAILURES.labels(source.name, kind_of(error)).inc()
             log.warning("feed is missing", source=source.name, place=str(place), feed=feed_name, error=str(error))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -33,6 +33,7 @@ class Fake:
         self.error: MeteoError | None = None
         self.missing: dict[str, MeteoError] = {}
         self.asked: list[Collection[Feed]] = []
+        self.fetching: Callable[[], None] = lambda: None
 
     def ready(self) -> None:
         pass
@@ -42,6 +43,7 @@ class Fake:
 
     def fetch(self, place: Place, feeds: Collection[Feed], collected_at: datetime) -> Answers:
         self.asked.append(feeds)
+        self.fetching()
         if self.error:
             raise self.error
         return Answers(place, collected_at, {}, missing=self.missing)
@@ -69,6 +71,17 @@ def test_forecast_and_air_quality_only_when_due(coordinates: Coordinates, outbox
     poll.ask(Place("Berlin", "DE", 52.5, 13.4))
     everything = ["current", "forecast", "air_quality"]
     assert source.asked == [everything, ["current"], everything]
+
+
+def test_a_slow_answer_does_not_put_the_next_forecast_off(coordinates: Coordinates, outbox: Outbox) -> None:
+    clock, source = [0.0], Fake("first")
+    poll = Poll([source], coordinates, outbox, 3600, clock=lambda: clock[0])
+    # The place's turn in a round, by how long those before it took; its own answer takes 20 s.
+    for round_, turn in enumerate([30.0, 25, 25, 25, 25, 25, 5]):
+        clock[0] = round_ * 600 + turn
+        source.fetching = lambda: clock.__setitem__(0, clock[0] + 20)
+        poll.ask(PARIS)
+    assert [len(feeds) for feeds in source.asked] == [3, 1, 1, 1, 1, 1, 3]
 
 
 def test_what_was_missing_is_asked_for_again(coordinates: Coordinates, outbox: Outbox) -> None:
