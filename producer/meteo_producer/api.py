@@ -35,6 +35,10 @@ PIECE = 65536
 logging.getLogger("urllib3").setLevel(logging.ERROR)
 
 
+class NotConnectedError(UnreachableError):
+    """The request never left: it costs nothing."""
+
+
 @dataclass(frozen=True)
 class Endpoint:
     """One address of a provider: `setting` holds its base URL, `account` is who pays for what is asked there.
@@ -106,7 +110,11 @@ class Api:
         200). An error that stands inside a 200 has the body as its `answer`.
         """
         charge = self.accounts.take(endpoint.account, endpoint.path, cost)
-        answer = self._ask(endpoint, params)
+        try:
+            answer = self._ask(endpoint, params)
+        except NotConnectedError:
+            self.accounts.correct(charge, 0.0)
+            raise
         body = answer.body
         self._refuse_code(endpoint, answer.status, answer, body, about)
         if body is None:
@@ -127,12 +135,15 @@ class Api:
                 endpoint.url, params=dict(params), timeout=TIMEOUT, allow_redirects=False, stream=True
             ) as response:
                 content = _read(endpoint, response.raw)
+        except requests.ConnectTimeout:
+            raise NotConnectedError(str(_too_slow(endpoint))) from None
         except (requests.Timeout, urllib3.exceptions.TimeoutError):
             raise _too_slow(endpoint) from None
         except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema):
             raise UsageError(f"{endpoint.setting} is no address that can be asked; expected http(s)://host.") from None
-        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError):
-            raise UnreachableError(f"{endpoint} cannot be reached; check the network and {endpoint.setting}.") from None
+        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+            kind = NotConnectedError if _was_not_connected(error) else UnreachableError
+            raise kind(f"{endpoint} cannot be reached; check the network and {endpoint.setting}.") from None
         if key := self.accounts[endpoint.account].key:
             # Some providers repeat a wrong key in their answer.
             content = content.replace(key.encode(), b"***")
@@ -191,6 +202,12 @@ def _read(endpoint: Endpoint, raw: urllib3.BaseHTTPResponse) -> bytes:
                 f" check {endpoint.setting}."
             )
     return bytes(content)
+
+
+def _was_not_connected(error: Exception) -> bool:
+    """Say whether requests' error wraps urllib3's that no connection was made."""
+    failed = error.args[0] if isinstance(error, requests.ConnectionError) and error.args else None
+    return isinstance(getattr(failed, "reason", None), urllib3.exceptions.NewConnectionError)
 
 
 def _too_slow(endpoint: Endpoint) -> UnreachableError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -17,6 +18,7 @@ from meteo_common.errors import MeteoError, RefusedError, UnreachableError, Usag
 from meteo_common.places import Place
 from meteo_common.settings import Settings
 from meteo_producer import api as api_module
+from meteo_producer.accounts import Accounts
 from meteo_producer.api import Api
 from meteo_producer.coordinates import Coordinates
 from meteo_producer.open_meteo import OpenMeteo
@@ -207,6 +209,24 @@ def test_nobody_listens(api_settings: Settings) -> None:
         error = failure(api_settings.model_copy(update={"openweather_url": url}))
     assert error.exit_code == 3
     assert "cannot be reached" in str(error)
+
+
+def test_only_a_request_that_left_is_charged(api_settings: Settings) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        settings = api_settings.model_copy(update={"openweather_url": url})
+        accounts = Accounts.in_memory(settings)
+        hanging_up = threading.Thread(target=lambda: server.accept()[0].close())
+        hanging_up.start()
+        used = []
+        for _ in range(2):
+            with pytest.raises(UnreachableError):
+                OpenWeather(settings, Api(accounts)).fetch(PARIS, ["current"], NOW)
+            hanging_up.join()
+            server.close()
+            used.append(accounts.report("openweather").windows[0].used)
+    # The second finds nobody.
+    assert used == [1, 1]
 
 
 def test_too_slow(api_settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
