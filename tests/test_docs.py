@@ -136,6 +136,10 @@ def test_links_lead_somewhere() -> None:
     assert broken == []
 
 
+def test_no_document_waits_to_be_filled_in() -> None:
+    assert [path.name for path in documents() if re.search(r"@[A-Z]{2,}@", path.read_text("utf-8"))] == []
+
+
 def test_pictures_are_small() -> None:
     for path in tracked():
         if path.suffix in {".png", ".svg"}:
