@@ -174,7 +174,8 @@ def decode(value: bytes | None) -> Message:
         raise RefusedError("not UTF-8") from None
     except RecursionError:
         raise RefusedError("nested too deeply") from None
-    if _SUSPECT.search(value):
+    # Most values have no backslash, and that is seen in a third of the time that the expression takes.
+    if b"\\" in value and _SUSPECT.search(value):
         _refuse_what_jsonb_cannot_hold(value)
     return message
 
