@@ -50,8 +50,10 @@ class Stretch:
 
     @property
     def bytes(self) -> int:
-        """Their values' size."""
-        return sum(len(record.value or b"") for record in self.records)
+        """Their size (-1 for what a record has not): a tombstone may have a key of 1 MB."""
+        return sum(
+            each.serialized_key_size + each.serialized_value_size + each.serialized_header_size for each in self.records
+        )
 
 
 class PartitionWriter:
