@@ -29,6 +29,8 @@ from meteo_consumer.topic import CONNECT_MS, open_consumer, unreachable
 CHUNK = 200
 """Letters sent and noted at once: a letter may be 1 MB."""
 DELIVERY_MS = 30_000
+SILENCE = 30.0
+"""Seconds without a record, short of the log's end: the client waits for a broker that went away without a word."""
 CLOCKS_APART = timedelta(minutes=10)
 """How far Kafka's record times, which are the sender's, may lie before PostgreSQL's note that sending begins."""
 
@@ -219,8 +221,16 @@ def _replayed_records(settings: Settings, topic: str, since: datetime) -> Iterat
         consumer.assign(partitions)
         for partition in partitions:
             consumer.seek(partition, starts[partition].offset if starts[partition] else ends[partition])
+        heard_at = time.monotonic()
         while any(consumer.position(partition) < ends[partition] for partition in partitions):
-            for records in consumer.poll(timeout_ms=500).values():
+            polled = consumer.poll(timeout_ms=500)
+            if polled:
+                heard_at = time.monotonic()
+            elif time.monotonic() - heard_at > SILENCE:
+                raise UnreachableError(
+                    f"Kafka at {settings.bootstrap_servers} (BOOTSTRAP_SERVERS) fell silent; run it again to go on."
+                )
+            for records in polled.values():
                 for record in records:
                     if (origin := _origin(record.headers)) is not None:
                         yield origin, (record.partition, record.offset)
