@@ -51,6 +51,7 @@ class Feed:
         self._tenant = tenant
         self._chance = chance or random.Random(0)  # noqa: S311
         self._poisoned = poisoned
+        self._failed: list[BaseException] = []
         whole = tiers.recorded_message() | {"observed_at": "@", "collected_at": "@", "raw": {"number": "#"}}
         self._template = json.dumps(whole).encode()
 
@@ -67,10 +68,11 @@ class Feed:
                 key, value = self._next()
                 producer.send(
                     self._tenant.settings.topic_name, value, key, partition=partitions[number % len(partitions)]
-                ).add_errback(self._fail)
+                ).add_errback(self._failed.append)
                 if per_second and (ahead := number / per_second - (time.monotonic() - begun)) > 0:
                     time.sleep(ahead)
             producer.flush(300)
+        assert self._failed == [], "the feed lost messages"
 
     @contextmanager
     def flowing(self, count: int, per_second: float) -> Iterator[threading.Thread]:
@@ -83,6 +85,7 @@ class Feed:
             thread.join(600)
             self.enough.clear()
             assert not thread.is_alive(), "the feed has not got rid of its messages"
+            assert self._failed == [], "the feed lost messages"
 
     def _next(self) -> tuple[bytes, bytes | None]:
         self.sent += 1
@@ -97,10 +100,6 @@ class Feed:
     def _message(self, number: int) -> bytes:
         observed = FIRST + timedelta(minutes=number * 7 % (60 * 24 * 60))
         return self._template.replace(b"@", observed.isoformat().encode()).replace(b'"#"', b"%d" % number)
-
-    @staticmethod
-    def _fail(error: BaseException) -> None:
-        raise AssertionError(f"the feed lost a message: {error!r}")
 
 
 Log = dict[int, dict[int, Any]]
