@@ -74,12 +74,6 @@ class RawResponses:
             cursor.execute(self.STORE, values)
             cursor.execute(self.EXPIRE, (self._settings.raw_responses_days,))
 
-    def expire(self) -> int:
-        """Delete the answers that came more than RAW_RESPONSES_DAYS ago and return their number."""
-        with closing(open_database(self._settings, "producer")) as connection, transaction(connection) as cursor:
-            cursor.execute(self.EXPIRE, (self._settings.raw_responses_days,))
-            return cursor.rowcount
-
     def pending(self, connection: Connection, start: datetime, end: datetime) -> Iterator[RawResponse]:
         """Yield what was collected from `start` to before `end` and is not understood yet, a few at a time.
 
