@@ -43,6 +43,10 @@ class Running:
         answer = self.get("/healthz")
         return answer is not None and answer.status_code == 200
 
+    def wait_until_up(self) -> None:
+        """Wait until it answers, or has ended."""
+        tiers.eventually(f"{self.log.stem} is up", lambda: not self.alive or self.ready())
+
     def waits(self) -> bool:
         """Say whether the service tells that it waits for a server."""
         return self.trouble() is not None
@@ -90,12 +94,17 @@ class Running:
         self.process.wait(10)
 
 
-def start(tenant: Tenant, *arguments: str, log: Path, extra: Mapping[str, str] | None = None) -> Running:
-    """Start a service of the tenant on a free port and wait until it answers there."""
+def launch(tenant: Tenant, *arguments: str, log: Path, extra: Mapping[str, str] | None = None) -> Running:
+    """Start a service of the tenant on a free port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     environment = {"METEO_METRICS_PORT": str(port), **(extra or {})}
-    running = Running(tiers.start(tenant, *arguments, extra=environment, log=log), port, log)
-    tiers.eventually(f"{arguments[0]} is up", lambda: not running.alive or running.ready())
+    return Running(tiers.start(tenant, *arguments, extra=environment, log=log), port, log)
+
+
+def start(tenant: Tenant, *arguments: str, log: Path, extra: Mapping[str, str] | None = None) -> Running:
+    """Start a service of the tenant on a free port and wait until it answers there."""
+    running = launch(tenant, *arguments, log=log, extra=extra)
+    running.wait_until_up()
     return running

@@ -35,9 +35,7 @@ def test_a_partition_that_was_paused_flows_on_when_the_others_are_at_their_ends(
 
 
 def test_a_restart_under_a_lasting_name_moves_no_partition(group: Group) -> None:
-    group.start("a", static=True)
-    group.start("b", static=True)
-    group.wait_for_shares(1, 2)
+    group.start_pair(static=True)
     held = {name: group.held(name) for name in "ab"}
     feed = Feed(group.tenant)
     feed.send(300)
@@ -47,7 +45,7 @@ def test_a_restart_under_a_lasting_name_moves_no_partition(group: Group) -> None
         getattr(group["b"], end)()
         feed.send(300)
         group.start("b", static=True)
-        campaign.settle(group.tenant, SESSION_SECONDS - 2)
+        campaign.settle(group.tenant)
         tiers.eventually("its own partitions", lambda: group.held("b") == held["b"])
         assert group["a"].metric("meteo_consumer_rebalances_total") == rebalances
     campaign.assert_each_once(group.tenant)
@@ -69,9 +67,7 @@ def test_two_consumers_under_one_name_are_told_apart(group: Group) -> None:
 
 def test_partitions_that_do_not_move_flow_on_when_a_consumer_joins(group: Group) -> None:
     """While the partition that moves is nobody's, the others are taken: seen in the positions, not by a clock."""
-    group.start("a")
-    group.start("b")
-    group.wait_for_shares(1, 2)
+    group.start_pair()
     held = {name: group.held(name) for name in "ab"}
     feed = Feed(group.tenant)
     seen: list[tuple[datetime, dict[int, int]]] = []
@@ -97,9 +93,7 @@ def test_partitions_that_do_not_move_flow_on_when_a_consumer_joins(group: Group)
 
 
 def test_a_consumer_that_stood_still_longer_than_its_session_doubles_nothing(group: Group) -> None:
-    group.start("a")
-    group.start("b")
-    group.wait_for_shares(1, 2)
+    group.start_pair()
     feed = Feed(group.tenant)
     with feed.flowing(30_000, per_second=300):
         time.sleep(1)
@@ -121,7 +115,7 @@ def test_a_rebalance_storm_loses_and_doubles_nothing(group: Group, campaigns: Ca
     feed = Feed(group.tenant, chance, poisoned=0.002)
     changes = 0
     with Watch(group.tenant) as watch:
-        with feed.flowing(campaigns.size(7_500, 90_000), per_second=500) as flow:
+        with feed.flowing(campaigns.size(6_000, 90_000), per_second=500) as flow:
             while flow.is_alive():
                 storm(group, chance)
                 changes += 1

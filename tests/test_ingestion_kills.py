@@ -32,9 +32,7 @@ def test_a_consumer_of_the_group_that_is_killed_at_a_named_place_goes_on(group: 
 def test_consumers_killed_at_random_moments_lose_and_double_nothing(group: Group, campaigns: Campaigns) -> None:
     chance = campaign.seeded()
     kills, messages = campaigns.size(10, 100), campaigns.size(20_000, 200_000)
-    group.start("a", static=True)
-    group.start("b", static=True)
-    group.wait_for_shares(1, 2)
+    group.start_pair(static=True)
     feed = Feed(group.tenant, chance, poisoned=0.002)
     killed = 0
     with Watch(group.tenant) as watch:

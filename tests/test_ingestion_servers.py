@@ -32,9 +32,7 @@ def undisturbed(group: Group) -> Iterator[None]:
 
 def two_consumers(group: Group) -> Feed:
     """Return a feed after two consumers have shared the partitions and taken the first records."""
-    group.start("a", static=True)
-    group.start("b", static=True)
-    group.wait_for_shares(1, 2)
+    group.start_pair(static=True)
     feed = Feed(group.tenant, campaign.seeded(), poisoned=0.002)
     feed.send(300)
     campaign.settle(group.tenant)
@@ -69,9 +67,10 @@ def test_servers_that_go_amid_the_stream_cost_and_double_nothing(
     servers: Servers, group: Group, campaigns: Campaigns
 ) -> None:
     feed = two_consumers(group)
-    times = campaigns.size(1, 6)
+    # In the short form those that leave the servers no time to put anything right.
+    faults = list(FAULTS) * 6 if campaigns.long else [fault for fault in FAULTS if not fault.endswith("stopped")]
     with Watch(group.tenant) as watch:
-        for fault in list(FAULTS) * times:
+        for fault in faults:
             print(fault)  # noqa: T201
             with feed.flowing(10_000, per_second=3_000):
                 time.sleep(1)
@@ -82,14 +81,14 @@ def test_servers_that_go_amid_the_stream_cost_and_double_nothing(
     tiers.eventually("they wait for nothing", lambda: not any(m.waits() for m in group.members.values()))
     group.stop()
     counted = campaign.assert_each_once(group.tenant)
-    campaigns.note("servers stopped and killed", len(FAULTS) * times, feed.sent, counted, watch)
+    campaigns.note("servers stopped and killed", len(faults), feed.sent, counted, watch)
 
 
 def test_an_absent_postgresql_is_waited_for_in_the_group(servers: Servers, group: Group) -> None:
     feed = two_consumers(group)
     with undisturbed(group):
         with servers.without("postgres"):
-            feed.send(60_000)
+            feed.send(30_000)
             tiers.eventually("they say what they wait for", lambda: all(m.waits() for m in group.members.values()))
             time.sleep(SESSION_SECONDS + 1)
             assert all(member.memory() < MEMORY for member in group.members.values())
@@ -128,8 +127,8 @@ def test_a_slow_postgresql_holds_up_its_partition_alone(group: Group) -> None:
     with undisturbed(group):
         with campaign.held_position(group.tenant, 0):
             before = campaign.positions(group.tenant)
-            feed.send(90_000)
-            expected = {0: before[0], 1: before[1] + 30_000, 2: before[2] + 30_000}
+            feed.send(60_000)
+            expected = {0: before[0], 1: before[1] + 20_000, 2: before[2] + 20_000}
             tiers.eventually("the other partitions", lambda: campaign.positions(group.tenant) == expected)
             time.sleep(SESSION_SECONDS + 1)
             assert all(member.memory() < MEMORY for member in group.members.values())
@@ -153,7 +152,7 @@ def test_a_postgresql_that_stands_still_is_left_and_found_again(group: Group) ->
         try:
             for backend in frozen:
                 os.kill(backend, signal.SIGSTOP)
-            feed.send(60_000)
+            feed.send(30_000)
             time.sleep(30)
         finally:
             for backend in frozen:

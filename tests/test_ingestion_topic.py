@@ -28,9 +28,7 @@ def make_again(tenant: Tenant) -> None:
 
 def test_a_topic_made_again_under_consumers_with_their_hands_full_is_taken_from_its_start(group: Group) -> None:
     """What they hold of the old one may still become its rows, never the new one's: offsets begin at 0 again."""
-    group.start("a", static=True)
-    group.start("b", static=True)
-    group.wait_for_shares(1, 2)
+    group.start_pair(static=True)
     feed = Feed(group.tenant, campaign.seeded(), poisoned=0.002)
     feed.send(3_000)
     campaign.settle(group.tenant)
@@ -56,12 +54,12 @@ def test_what_kafka_deletes_under_a_running_consumer_is_a_gap(group: Group) -> N
     feed.send(300)
     campaign.settle(group.tenant)
     with campaign.held_position(group.tenant, 0):
-        feed.send(60_000, partitions=[0])
+        feed.send(30_000, partitions=[0])
         with administer(group.tenant) as client:
-            client.delete_records({TopicPartition(group.tenant.settings.topic_name, 0): 50_000})
+            client.delete_records({TopicPartition(group.tenant.settings.topic_name, 0): 25_000})
     campaign.settle(group.tenant)
     group.stop()
     ((partition, first, end),) = group.tenant.query("SELECT partition, from_offset, to_offset FROM gaps")
-    assert (partition, end) == (0, 50_000)
-    assert 100 < first < 50_000  # type: ignore[operator]
-    campaign.assert_each_once(group.tenant, gaps=[(0, first, 50_000)])  # type: ignore[list-item]
+    assert (partition, end) == (0, 25_000)
+    assert 100 < first < 25_000  # type: ignore[operator]
+    campaign.assert_each_once(group.tenant, gaps=[(0, first, 25_000)])  # type: ignore[list-item]

@@ -86,7 +86,7 @@ def test_a_producer_killed_at_random_moments_loses_nothing_that_it_kept(
     tenant, chance = servers.tenant(), campaign.seeded()
     host.delay = 0.08
     begun = time.monotonic()
-    kills = campaigns.size(5, 50)
+    kills = campaigns.size(3, 50)
     waiting: set[OpenWeatherTime] = set()
     for number in range(kills):
         producer = host.produce(tenant, tmp_path / f"{number}.log")
