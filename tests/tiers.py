@@ -104,6 +104,7 @@ def start(
 def sentence(ran: subprocess.CompletedProcess[str], code: int) -> str:
     """Return the one sentence with which a command that exits with `code` says why."""
     assert ran.returncode == code, ran.stdout + ran.stderr
+    assert len(ran.stderr.splitlines()) == 1, ran.stderr
     (line,) = ran.stderr.splitlines()
     assert line.startswith("error: "), line
     assert line.endswith((".", ")")), line

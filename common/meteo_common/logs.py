@@ -40,3 +40,5 @@ def configure_logs(service: str, *, long_running: bool = True) -> None:
     root.handlers[:] = [handler]
     # Libraries narrate every retry at INFO and WARNING: at a stopped broker kafka-python writes 40 lines a second.
     root.setLevel(logging.ERROR)
+    # It tells every attempt to reconnect as an error; what matters of it is told once, by us.
+    logging.getLogger("kafka").setLevel(logging.CRITICAL)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import threading
 import time
 from types import TracebackType
@@ -14,9 +13,6 @@ from kafka.future import Future
 
 from meteo_common.errors import UnreachableError, UsageError
 from meteo_common.settings import Settings
-
-# The client tells every attempt to reconnect, as an error; what matters of it is told here once.
-logging.getLogger("kafka").setLevel(logging.CRITICAL)
 
 DELIVERY_MS = 30_000
 """How long an accepted message may wait for its acknowledgement."""
