@@ -7,7 +7,7 @@ from contextlib import closing
 import campaign
 import tiers
 from campaign import Feed, Group
-from kafka import KafkaAdminClient, TopicPartition
+from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
 from kafka.admin import NewTopic
 
 from conftest import PARTITIONS, Tenant
@@ -63,3 +63,37 @@ def test_what_kafka_deletes_under_a_running_consumer_is_a_gap(group: Group) -> N
     assert (partition, end) == (0, 25_000)
     assert 100 < first < 25_000  # type: ignore[operator]
     campaign.assert_each_once(group.tenant, gaps=[(0, first, 25_000)])  # type: ignore[list-item]
+
+
+class NotUtf8(str):
+    """A header's name as other clients may write it: Java's and librdkafka's do not look."""
+
+    __slots__ = ()
+
+    def encode(self, *_: str) -> bytes:  # type: ignore[override]
+        return b"\xff"
+
+
+def test_a_record_that_the_client_cannot_read_holds_up_its_partition_alone(group: Group) -> None:
+    tenant = group.tenant
+    name = tenant.settings.topic_name
+    group.start("a", static=True)
+    group.wait_for_shares(3)
+    feed = Feed(tenant)
+    feed.send(300)
+    with closing(KafkaProducer(bootstrap_servers=tenant.settings.bootstrap_servers.split(","))) as producer:
+        producer.send(name, b"{}", headers=[(NotUtf8("x"), b"")], partition=0).get(10)
+    feed.send(3_000)
+    expected = {0: 100, 1: 1_100, 2: 1_100}
+    tiers.eventually("the other partitions", lambda: campaign.positions(tenant) == expected)
+    tiers.eventually("it says so", lambda: group["a"].metric("meteo_consumer_unreadable", partition="0") == 1)
+    assert group["a"].waits()
+    ran = tiers.run(tenant, "consume", "--until-idle")
+    assert "cannot read the record at offset 100 of partition 0" in tiers.sentence(ran, 1)
+    with administer(tenant) as client:
+        client.delete_records({TopicPartition(name, 0): 101})
+    campaign.settle(tenant)
+    tiers.eventually("it waits for nothing", lambda: not group["a"].waits())
+    assert group["a"].metric("meteo_consumer_unreadable", partition="0") == 0
+    group.stop()
+    campaign.assert_each_once(tenant, gaps=[(0, 100, 101)])

@@ -126,6 +126,15 @@ def free_parked_records(consumer: KafkaConsumer) -> None:
         consumer._fetcher._next_partition_records = None
 
 
+def drop_unreadable(consumer: KafkaConsumer) -> int | None:
+    """Forget the records that the client was giving back when it raised; return their partition, None for none.
+
+    Their iterator is dead, and kafka-python 3.0.12 would ask it for ever.
+    """
+    records, consumer._fetcher._next_partition_records = consumer._fetcher._next_partition_records, None
+    return None if records is None else int(records.topic_partition.partition)
+
+
 def unreachable(settings: Settings, error: KafkaError) -> UnreachableError:
     """Return the sentence for a broker that does not answer."""
     return UnreachableError(

@@ -45,6 +45,7 @@ class Delivery:
         self._stopping = stopping or threading.Event()
         self._producer: KafkaProducer | None = None
         self._futures: list[Future] = []
+        self._reason = ""
 
     def __enter__(self) -> Delivery:
         self.connect()
@@ -114,6 +115,7 @@ class Delivery:
         failed = [number for number, future in enumerate(futures) if not future.succeeded()]
         self.delivered += len(futures) - len(failed)
         if failed:
+            self._reason = type(futures[failed[0]].exception or KafkaTimeoutError()).__name__
             # A client that timed out may never deliver again, not even after the broker is back.
             self.close(0)
         return failed
@@ -125,7 +127,7 @@ class Delivery:
 
     def unreachable(self, failed: int) -> UnreachableError:
         """Return the error that so many messages are not delivered."""
-        return self._unreachable(f"; undelivered messages: {failed}")
+        return self._unreachable(f"; undelivered messages: {failed} ({self._reason})")
 
     def close(self, seconds: float = 2) -> None:
         """Disconnect, waiting at most `seconds` + 1 for acknowledgements."""
