@@ -23,7 +23,7 @@ from meteo_common.settings import Settings
 from meteo_consumer.months import Months
 from meteo_consumer.topic import open_consumer
 
-SIZES = {"": (small_answers, 300_000), "_full": (full_answers, 40_000)}
+SIZES = {"": (small_answers, 1_000_000), "_full": (full_answers, 40_000)}
 """By the ending of the names: a kind of message, and how many, so that the consumer's start is a small part."""
 INSERT_SHARE = 50
 """The row by row arm takes one in so many messages; its rate does not depend on how many."""

@@ -80,9 +80,6 @@ def open_consumer(settings: Settings, group: str | None, patience_ms: int = CONN
             bootstrap_timeout_ms=patience_ms,
             # A consumer that died gives its partitions back after this, not after 45 s; heartbeats have a thread.
             session_timeout_ms=10_000,
-            # What one poll may bring; the writers put several together. It also bounds the memory: of 1,000 full
-            # messages with forecast, 12 MB, each partition would hold two or three times as many.
-            max_poll_records=250,
             max_partition_fetch_bytes=1 << 20,
             fetch_max_bytes=4 << 20,
             # A partition that was paused waits for the fetch under way: the default of 500 ms would show.
