@@ -97,7 +97,7 @@ def machine(cores: Sequence[int]) -> dict[str, Any]:
         "client_cores": list(cores),
         "cpu": _proc("cpuinfo", "model name"),
         "memory": _proc("meminfo", "MemTotal"),
-        "kernel": platform.release(),
+        "kernel": platform.release().partition("-")[0],
         "python": platform.python_version(),
         "load_1m_before": os.getloadavg()[0],
         **{name: _version(name) for name in PROGRAMS},
