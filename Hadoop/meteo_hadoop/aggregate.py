@@ -47,6 +47,7 @@ class Aggregated:
 
     days: list[date] = field(default_factory=list)
     rows: int = 0
+    bytes: int = 0
     hbase_days: int = 0
     bad_lines: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
@@ -57,6 +58,7 @@ class Aggregated:
         """Add what another group of days came to."""
         self.days += other.days
         self.rows += other.rows
+        self.bytes += other.bytes
         self.hbase_days += other.hbase_days
         self.bad_lines = dict(Counter(self.bad_lines) + Counter(other.bad_lines))
         self.hbase_trouble = self.hbase_trouble or other.hbase_trouble
@@ -107,6 +109,7 @@ class Aggregator:
         by_day = result.by_day()
         lines = {day: by_day.get(day.isoformat(), []) for day in due}
         outcome.rows = sum(map(len, lines.values()))
+        outcome.bytes = sum(len(line) + 1 for day_lines in lines.values() for _, line in day_lines)
         generations = self._publish(manifests, lines)
         self._ledger.published({day: state.files_version for day, state in due.items()}, generations)
         reach("aggregate.after_publish")

@@ -15,10 +15,11 @@ from meteo_common.console import numbered, out, progress, run_command
 from meteo_common.durations import parse_duration
 from meteo_common.errors import MismatchError, UsageError
 from meteo_common.logs import configure_logs
-from meteo_common.schedule import run_every
+from meteo_common.schedule import Cron, Interval, Schedule, run_scheduled
 from meteo_common.service import Service
 from meteo_common.settings import Settings, load_settings
 from meteo_hadoop.engines import EngineName
+from meteo_hadoop.measures import check_tiers, count_cycle
 
 log = structlog.get_logger()
 
@@ -27,7 +28,8 @@ CYCLE_LIMIT = 3600.0
 
 Day = Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="One day, YYYY-MM-DD.")]
 Every = Annotated[str | None, typer.Option(help="Go on, a cycle each time this is over, such as 10m.")]
-Once = Annotated[bool, typer.Option("--once", help="One cycle; the default without --every.")]
+At = Annotated[str | None, typer.Option("--cron", help='Go on, by a cron expression, such as "*/10 * * * *".')]
+Once = Annotated[bool, typer.Option("--once", help="One cycle; the default without --every and --cron.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -36,9 +38,9 @@ def register(app: typer.Typer) -> None:
         app.command()(command)
 
 
-def export(once: Once = False, every: Every = None) -> None:
+def export(once: Once = False, every: Every = None, cron: At = None) -> None:
     """Write what was consumed to HDFS, each row into exactly one file of its day."""
-    run_command(lambda: _cycle("export", _export, once, every))
+    run_command(lambda: _cycle("export", _export, once, every, cron))
 
 
 def aggregate(
@@ -48,15 +50,18 @@ def aggregate(
     engine: Annotated[EngineName, typer.Option(help="Processes here, or YARN.")] = "local",
     once: Once = False,
     every: Every = None,
+    cron: At = None,
 ) -> None:
     """Aggregate days by MapReduce into aggregates.jsonl and HBase."""
 
     def run() -> None:
         if (date is not None) + changed + all_days > 1:
             raise UsageError("--date, --changed and --all exclude one another: give one of them.")
-        _cycle(
-            "aggregate", lambda settings, tell: _aggregate(settings, tell, date, all_days, changed, engine), once, every
-        )
+
+        def cycle(settings: Settings, tell: _Tell) -> _Done:
+            return _aggregate(settings, tell, date, all_days, changed, engine)
+
+        _cycle("aggregate", cycle, once, every, cron, afterwards=check_tiers)
 
     run_command(run)
 
@@ -96,23 +101,47 @@ class _Done:
 _Tell = Callable[[str], None]
 
 
-def _cycle(name: str, cycle: Callable[[Settings, _Tell], _Done], once: bool, every: str | None) -> None:
-    if every is None or once:
+def _cycle(
+    name: str,
+    cycle: Callable[[Settings, _Tell], _Done],
+    once: bool,
+    every: str | None,
+    cron: str | None,
+    afterwards: Callable[[Settings], None] = lambda _: None,
+) -> None:
+    """Run one cycle, or a service of them, each followed by `afterwards`."""
+    if once or (every is None and cron is None):
         configure_logs(name, long_running=False)
         for line in cycle(load_settings(), out.print).lines:
             out.print(line, markup=False)
         return
     configure_logs(name)
     settings = load_settings()
-    try:
-        seconds = parse_duration(every)
-    except ValueError as error:
-        raise UsageError(f"--every {every}: {error}.") from None
+    schedule = _schedule(every, cron, settings)
+
+    def logged() -> None:
+        log.info("cycle begun")
+        facts = cycle(settings, lambda _: None).facts
+        count_cycle(facts)
+        log.info("cycle done", **facts)
+        afterwards(settings)
+
     service = Service(name, settings.meteo_metrics_port, CYCLE_LIMIT)
     try:
-        run_every(service, seconds, lambda: log.info("cycle done", **cycle(settings, lambda _: None).facts))
+        run_scheduled(service, schedule, logged)
     finally:
         service.close()
+
+
+def _schedule(every: str | None, cron: str | None, settings: Settings) -> Schedule:
+    if every is None:
+        return Cron(cron or "", settings.zone)
+    if cron is not None:
+        raise UsageError("--every and --cron exclude one another: give one of them.")
+    try:
+        return Interval(parse_duration(every))
+    except ValueError as error:
+        raise UsageError(f"--every {every}: {error}.") from None
 
 
 def _export(settings: Settings, _: _Tell) -> _Done:
@@ -146,6 +175,7 @@ def _aggregate(
     facts = {
         "days": len(outcome.days),
         "rows": outcome.rows,
+        "bytes": outcome.bytes,
         "hbase_days": outcome.hbase_days,
         "bad_lines": outcome.bad_lines,
         "seconds": round(outcome.seconds, 3),

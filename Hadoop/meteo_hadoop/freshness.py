@@ -42,7 +42,9 @@ COUNTS = """
             + (SELECT coalesce(sum(rows), 0) FROM export_plan_days WHERE published_at IS NULL) AS rows_to_export
 """
 CHANGED = """
-    SELECT day, changed_at FROM days WHERE files_version > aggregated_version AND aggregated_version > 0
+    SELECT day, changed_at, (SELECT coalesce(sum(rows), 0) FROM export_plan_days AS late
+            WHERE late.day = days.day AND published_at > aggregated_at) AS late_rows
+    FROM days WHERE files_version > aggregated_version AND aggregated_version > 0
     ORDER BY day DESC LIMIT 10
 """
 
@@ -58,7 +60,10 @@ def read_freshness(settings: Settings) -> dict[str, Any]:
             )
             newest = _newest(cursor)
             cursor.execute(CHANGED)
-            changed = [{"day": day.isoformat(), "changed_at": at.isoformat(timespec="seconds")} for day, at in cursor]
+            changed = [
+                {"day": day.isoformat(), "changed_at": at.isoformat(timespec="seconds"), "late_rows": int(rows)}
+                for day, at, rows in cursor
+            ]
     finally:
         database.close()
     facts: dict[str, Any] = {name: int(value) for name, value in counts.items()}

@@ -12,7 +12,7 @@ import typer
 from rich.markup import escape
 
 from meteo_cli import stack
-from meteo_common.console import out, print_columns, run_command
+from meteo_common.console import numbered, out, print_columns, run_command
 from meteo_common.durations import format_duration
 from meteo_common.errors import MeteoError, UsageError
 from meteo_common.settings import load_settings
@@ -167,7 +167,7 @@ def _print_status(facts: dict[str, Any]) -> None:
     ):
         out.print(line)
     for day in tiers["changed_days"]:
-        out.print(f"  changed: {day['day']} at {day['changed_at']}")
+        out.print(f"  changed: {day['day']} at {day['changed_at']}, by {numbered(day['late_rows'], 'late row')}")
 
 
 def _age(instant: str | None) -> str:

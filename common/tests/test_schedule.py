@@ -5,11 +5,13 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
 
-from meteo_common.errors import TransientError
-from meteo_common.schedule import AGAIN, run_every
+from meteo_common.errors import TransientError, UsageError
+from meteo_common.schedule import AGAIN, Cron, run_every, run_scheduled
 from meteo_common.service import Service
 
 INTERVAL = 600.0
@@ -61,3 +63,41 @@ def test_a_failure_that_took_long_is_waited_for_as_long(service: Once, asked: fl
 def test_a_cycle_longer_than_the_interval_is_followed_at_once(service: Once) -> None:
     run_every(service, 0.1, failing(0.2, None))
     assert service.waited == 0
+
+
+PARIS = ZoneInfo("Europe/Paris")
+
+
+@pytest.mark.parametrize(
+    ("expression", "started", "following"),
+    [
+        ("*/10 * * * *", "2030-11-20T10:00:00Z", "2030-11-20T10:10:00Z"),
+        ("30 3 * * *", "2030-11-20T10:00:00Z", "2030-11-21T02:30:00Z"),
+        # By the clock of Paris, also over the night in which it is set.
+        ("0 12 * * *", "2030-10-26T11:00:00Z", "2030-10-27T11:00:00Z"),
+        ("0 12 * * *", "2030-03-30T12:00:00Z", "2030-03-31T10:00:00Z"),
+    ],
+)
+def test_a_cron_expression_goes_by_the_clock_of_its_zone(expression: str, started: str, following: str) -> None:
+    left = Cron(expression, PARIS).left(datetime.fromisoformat(started), 0)
+    expected = (datetime.fromisoformat(following) - datetime.now(UTC)).total_seconds()
+    assert left == pytest.approx(expected, abs=5)
+
+
+def test_a_cycle_that_missed_many_times_is_followed_by_one(service: Once) -> None:
+    schedule = Cron("* * * * *", PARIS)
+    assert schedule.left(datetime.now(UTC) - timedelta(hours=1), 3600) == 0
+    assert 0 < schedule.left(datetime.now(UTC), 0) <= 60
+
+
+def test_a_cron_service_waits_for_the_next_time_in_steps(service: Once) -> None:
+    cycles: list[None] = []
+    run_scheduled(service, Cron("0 0 29 2 *", PARIS), lambda: cycles.append(None))
+    assert len(cycles) == 1
+    assert service.waited == 60
+
+
+@pytest.mark.parametrize("wrong", ["", "10m", "* * * *", "61 * * * *", "* * * * * *", "@daily"])
+def test_what_is_no_cron_expression_is_refused(wrong: str) -> None:
+    with pytest.raises(UsageError, match="expected five fields"):
+        Cron(wrong, PARIS)
