@@ -1,4 +1,4 @@
-"""The commands `export`, `aggregate` and `reconcile`."""
+"""The commands `export`, `aggregate`, `query` and `reconcile`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import structlog
 import typer
 
-from meteo_common.console import numbered, out, progress, run_command
+from meteo_common.console import numbered, out, print_columns, progress, run_command
 from meteo_common.durations import parse_duration
 from meteo_common.errors import MismatchError, UsageError
 from meteo_common.logs import configure_logs
@@ -34,7 +34,7 @@ Once = Annotated[bool, typer.Option("--once", help="One cycle; the default witho
 
 def register(app: typer.Typer) -> None:
     """Add this distribution's commands to a command line."""
-    for command in (export, aggregate, reconcile):
+    for command in (export, aggregate, query, reconcile):
         app.command()(command)
 
 
@@ -62,6 +62,36 @@ def aggregate(
             return _aggregate(settings, tell, date, all_days, changed, engine)
 
         _cycle("aggregate", cycle, once, every, cron, afterwards=check_tiers)
+
+    run_command(run)
+
+
+def query(
+    station: Annotated[str | None, typer.Option(help="One, such as open-meteo:2988507; all without it.")] = None,
+    date: Day = None,
+    first: Annotated[datetime | None, typer.Option("--from", formats=["%Y-%m-%d"], help="First day.")] = None,
+    last: Annotated[datetime | None, typer.Option("--to", formats=["%Y-%m-%d"], help="Last day, inclusive.")] = None,
+    latest: Annotated[bool, typer.Option("--latest", help="Of each station only its newest day.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+) -> None:
+    """Show daily aggregates, from HBase, or from HDFS where HBASE_ENABLED is off; exits with 1 when there are none."""
+
+    def run() -> None:
+        from meteo_hadoop.query import Selection, table
+        from meteo_hadoop.query import query as read
+
+        configure_logs("query", long_running=False)
+        if date and (first or last):
+            raise UsageError("--date excludes --from and --to: give either.")
+        begin, end = date or first, date or last
+        selection = Selection(station, begin.date() if begin else None, end.date() if end else None, latest)
+        rows = read(load_settings(), selection)
+        if as_json:
+            print(json.dumps(rows, ensure_ascii=False))  # noqa: T201
+        elif rows:
+            print_columns(*table(rows))
+        if not rows:
+            raise MismatchError("There are no such aggregates; ./meteo query --latest shows each station's newest.")
 
     run_command(run)
 

@@ -124,25 +124,37 @@ class AggregateTable:
         row = _stored(key, found) if found else None
         return row if isinstance(row, StoredRow) else None
 
-    def scan_all(self) -> Iterator[StoredRow | ForeignRow]:
-        """Yield every row in the order of keys (station, day)."""
-        start: bytes | None = b""
+    def scan(
+        self, first: bytes = b"", after: bytes | None = None, *, newest: bool = False
+    ) -> Iterator[StoredRow | ForeignRow]:
+        """Yield the rows from key `first` up to, not including, `after` in the order of keys (station, day).
+
+        `newest`: only the last of them, found from the end.
+        """
+        if newest:
+            yield from (_stored(key, found) for key, found in self._page(after, first, 1, backwards=True))
+            return
+        start: bytes | None = first
         while start is not None:
-            page = self._page(start)
+            page = self._page(start, after, BATCH_ROWS)
             for key, found in page:
                 yield _stored(key, found)
             # The next key in the order of bytes; a page that is not full was the last.
             start = page[-1][0] + b"\0" if len(page) == BATCH_ROWS else None
 
-    def _page(self, start: bytes) -> list[tuple[bytes, dict[bytes, tuple[bytes, int]]]]:
+    def _page(
+        self, start: bytes | None, after: bytes | None, rows: int, *, backwards: bool = False
+    ) -> list[tuple[bytes, dict[bytes, tuple[bytes, int]]]]:
         return self._call(
             lambda table: list(
                 table.scan(
                     row_start=start,
+                    row_stop=after,
                     columns=[FAMILY.encode()],
                     include_timestamp=True,
-                    limit=BATCH_ROWS,
-                    batch_size=BATCH_ROWS,
+                    limit=rows,
+                    batch_size=rows,
+                    reverse=backwards,
                 )
             )
         )

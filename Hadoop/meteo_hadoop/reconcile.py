@@ -363,7 +363,7 @@ def _scan(settings: Settings) -> tuple[dict[date, dict[str, dict[str, str]]], li
     rows: dict[date, dict[str, dict[str, str]]] = defaultdict(dict)
     foreign = []
     with AggregateTable.connect(settings) as table:
-        for row in table.scan_all():
+        for row in table.scan():
             if isinstance(row, ForeignRow):
                 foreign.append(row.key)
             else:

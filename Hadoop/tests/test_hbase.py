@@ -140,9 +140,9 @@ def test_a_year_of_days_and_its_scan(settings: Settings) -> None:
     ]
     with AggregateTable.connect(own_table(settings)) as table:
         try:
-            assert list(table.scan_all()) == []
+            assert list(table.scan()) == []
             table.write_days(by_day)
-            found = list(table.scan_all())
+            found = list(table.scan())
             # More than one page, in the order of keys.
             assert len(found) == 5 * 365
             assert [(row.station_id, row.day) for row in found] == sorted((row.station_id, row.day) for row in found)

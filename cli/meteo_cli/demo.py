@@ -6,7 +6,6 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
-from typing import Any
 
 import typer
 
@@ -15,23 +14,9 @@ from meteo_common.console import out, print_columns, run_command
 from meteo_common.errors import TerminalError, UnreachableError, UsageError
 from meteo_common.settings import load_settings
 from meteo_hadoop.freshness import read_freshness
-from meteo_hadoop.newest import newest_aggregates
+from meteo_hadoop.query import newest_aggregates, table
 
 SHOWN_DAYS = 3
-COLUMNS = {
-    "date": "day",
-    "station_id": "station",
-    "city": "city",
-    "observations": "obs.",
-    "temperature_avg_celsius": "°C avg",
-    "temperature_min_celsius": "min",
-    "temperature_max_celsius": "max",
-    "precipitation_1h_sum_mm": "rain mm",
-    "humidity_avg_percent": "hum. %",
-    "pressure_avg_hpa": "hPa",
-    "wind_speed_avg_mps": "wind m/s",
-    "wind_direction_mean_degrees": "from °",
-}
 
 
 @dataclass(frozen=True)
@@ -109,14 +94,7 @@ def _tell_what_postgresql_holds() -> None:
 
 
 def _print_aggregates() -> None:
-    rows = newest_aggregates(load_settings(), SHOWN_DAYS)
-    print_columns(list(COLUMNS.values()), [[_cell(row[name]) for name in COLUMNS] for row in rows])
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return "–"
-    return f"{value:.1f}" if isinstance(value, float) else str(value)
+    print_columns(*table(newest_aggregates(load_settings(), SHOWN_DAYS)))
 
 
 def _headline(text: str) -> None:

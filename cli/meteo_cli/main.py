@@ -37,6 +37,7 @@ SERVICE_COMMANDS = {
     "retention",
     "export",
     "aggregate",
+    "query",
     "reconcile",
 }
 """What runs as the user `meteo` when root calls it, as the deployed services do."""
