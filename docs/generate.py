@@ -85,7 +85,7 @@ COMMANDS_HEAD = """\
 An error is one sentence on standard error: what is wrong, what was expected, what to do.
 
 Run by root, `produce`, `backfill`, `budgets`, `consume`, `dead-letters`, `retention`, `export`, `aggregate`,
-`query` and `reconcile` give root up and run as the user `meteo`.
+`climate`, `query` and `reconcile` give root up and run as the user `meteo`.
 """
 METRICS_HEAD = """\
 # Metrics

@@ -28,7 +28,7 @@ from meteo_hadoop.engines import EngineName, make_engine
 from meteo_hadoop.hbase import AggregateTable, DayWrite
 from meteo_hadoop.ledger import DayState, Ledger
 from meteo_hadoop.locks import day_locks, still_held
-from meteo_hadoop.manifest import AGGREGATES, Days, Manifest
+from meteo_hadoop.manifest import AGGREGATES, Days, Manifest, file_sizes
 from meteo_hadoop.plans import Plans
 from meteo_hadoop.webhdfs import THREADS, FileSystem
 
@@ -96,11 +96,7 @@ class Aggregator:
     ) -> dict[date, Lines]:
         if not due:
             return {}
-        sizes = {
-            self._days.path(day, name): sum(segment.bytes for segment in segments)
-            for day, manifest in manifests.items()
-            for name, segments in sorted(manifest.files.items())
-        }
+        sizes = file_sizes(self._days, manifests)
         engine = make_engine(self._engine, self._settings, sizes)
         reach("aggregate.before_compute")
         result = engine.run(daily_job(self._settings.weather_timezone, set(due)), list(sizes))

@@ -1,4 +1,4 @@
-"""The commands `export`, `aggregate`, `query` and `reconcile`."""
+"""The commands `export`, `aggregate`, `climate`, `query` and `reconcile`."""
 
 from __future__ import annotations
 
@@ -29,12 +29,13 @@ CYCLE_LIMIT = 3600.0
 Day = Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="One day, YYYY-MM-DD.")]
 Every = Annotated[str | None, typer.Option(help="Go on, a cycle each time this is over, such as 10m.")]
 At = Annotated[str | None, typer.Option("--cron", help='Go on, by a cron expression, such as "*/10 * * * *".')]
+Engine = Annotated[EngineName, typer.Option(help="Processes here, or YARN.")]
 Once = Annotated[bool, typer.Option("--once", help="One cycle; the default without --every and --cron.")]
 
 
 def register(app: typer.Typer) -> None:
     """Add this distribution's commands to a command line."""
-    for command in (export, aggregate, query, reconcile):
+    for command in (export, aggregate, climate, query, reconcile):
         app.command()(command)
 
 
@@ -47,7 +48,7 @@ def aggregate(
     date: Day = None,
     changed: Annotated[bool, typer.Option("--changed", help="The days whose files have changed (default).")] = False,
     all_days: Annotated[bool, typer.Option("--all", help="Every day.")] = False,
-    engine: Annotated[EngineName, typer.Option(help="Processes here, or YARN.")] = "local",
+    engine: Engine = "local",
     once: Once = False,
     every: Every = None,
     cron: At = None,
@@ -64,6 +65,11 @@ def aggregate(
         _cycle("aggregate", cycle, once, every, cron, afterwards=check_tiers)
 
     run_command(run)
+
+
+def climate(engine: Engine = "local", once: Once = False, every: Every = None, cron: At = None) -> None:
+    """Compute each station's climate over all days by MapReduce: monthly normals, rain days, wind rose."""
+    run_command(lambda: _cycle("climate", lambda settings, tell: _climate(settings, tell, engine), once, every, cron))
 
 
 def query(
@@ -198,7 +204,7 @@ def _aggregate(
     lines = [
         f"aggregated {numbered(len(outcome.days), 'day')} into {numbered(outcome.rows, 'row')},"
         f" {numbered(outcome.hbase_days, 'day')} into HBase, in {outcome.seconds:.1f} s",
-        *(f"  {count} lines did not count: {reason}" for reason, count in outcome.bad_lines.items()),
+        *_bad_lines(outcome.bad_lines),
     ]
     if outcome.hbase_trouble:
         lines.append(f"  HBase is owed its days: {outcome.hbase_trouble}")
@@ -211,3 +217,25 @@ def _aggregate(
         "seconds": round(outcome.seconds, 3),
     }
     return _Done(facts, lines)
+
+
+def _climate(settings: Settings, tell: _Tell, engine: EngineName) -> _Done:
+    from meteo_hadoop.climatology import climate_once
+
+    outcome = climate_once(settings, engine, tell)
+    lines = [
+        f"climate of {numbered(outcome.stations, 'station')} over {numbered(outcome.days, 'day')}"
+        f" in {outcome.path}, in {outcome.seconds:.1f} s",
+        *_bad_lines(outcome.bad_lines),
+    ]
+    facts = {
+        "stations": outcome.stations,
+        "days": outcome.days,
+        "bad_lines": outcome.bad_lines,
+        "seconds": round(outcome.seconds, 3),
+    }
+    return _Done(facts, lines)
+
+
+def _bad_lines(bad_lines: dict[str, int]) -> list[str]:
+    return [f"  {count} lines did not count: {reason}" for reason, count in bad_lines.items()]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import reduce
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
@@ -30,6 +31,7 @@ class Job:
     `key_fields`, `partition_fields`: a key's length; how many of its first fields are reduced together.
     `name`, `parameters`: with these `streaming` builds the same job again on another machine.
     `zones`: time zones whose data travel with the job, so that every node reckons with the caller's.
+    `partitions_span_folders`: a partition's lines lie all over the inputs; otherwise mostly in one folder.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Job:
     partition_fields: int
     parameters: Mapping[str, str] = field(default_factory=dict)
     zones: tuple[str, ...] = ()
+    partitions_span_folders: bool = False
 
 
 def gather(job: Job, lines: Iterable[bytes], count: Count, into: dict[Key, Value] | None = None) -> dict[Key, Value]:
@@ -59,6 +62,12 @@ def merge(job: Job, records: Iterable[tuple[Key, Value]], into: dict[Key, Value]
         if held is not value:
             groups[key] = combine(held, value)
     return groups
+
+
+def combine_sorted(job: Job, records: Iterable[tuple[Key, Value]]) -> Iterator[tuple[Key, Value]]:
+    """Combine neighbours of the same key, holding one key's at a time."""
+    for key, members in groupby(records, key=itemgetter(0)):
+        yield key, reduce(job.combiner, (value for _, value in members))
 
 
 def reduce_sorted(job: Job, records: Iterable[tuple[Key, Value]]) -> Iterator[tuple[Key, bytes]]:

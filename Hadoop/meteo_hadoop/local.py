@@ -15,10 +15,11 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from itertools import groupby
+from operator import itemgetter
 
 from meteo_common.errors import TransientError
 from meteo_hadoop.engine import Result
-from meteo_hadoop.job import Job, Key, gather, merge, reduce_groups
+from meteo_hadoop.job import Job, Key, combine_sorted, gather, reduce_groups, reduce_sorted
 from meteo_hadoop.readahead import lines_of
 from meteo_hadoop.source import Opener
 
@@ -64,7 +65,8 @@ class LocalEngine:
     The files of one folder are one task, mapped, combined and reduced in one process: rows then never cross
     processes, and only a folder's winners are in memory (with 8 folders' it took a quarter more time). That a
     partition lies in one folder is a guess that the engine checks; where it is wrong, the tasks
-    concerned hand over that partition's combined records and it is reduced from all of them.
+    concerned hand over that partition's combined records and it is reduced from all of them. Tasks of a job whose
+    partitions span the folders do so at once.
 
     `processes`: None for one per core. `sizes`: bytes by path where known, which makes tasks equal.
     """
@@ -85,7 +87,7 @@ class LocalEngine:
 
     def run(self, job: Job, inputs: Sequence[str]) -> Result:
         """Run `job` over all lines of `inputs`; raises what the source raises."""
-        tasks = self._tasks(inputs)
+        tasks = self._tasks(job, inputs)
         counters: Counter[str] = Counter()
         with self._workers(tasks) as work:
             parts = []
@@ -101,15 +103,16 @@ class LocalEngine:
             ]
             shared = [*parts, *work(job, again)]
         lines = [(key, line) for part in parts for key, line in part.lines if key not in contested]
-        records = ((key, job.decode(value)) for part in shared for key, value in part.records)
-        lines += reduce_groups(job, merge(job, records))
+        # Decoded one after the other: of a job whose partitions span the folders, these are all its records.
+        records = sorted((record for part in shared for record in part.records), key=itemgetter(0))
+        lines += reduce_sorted(job, combine_sorted(job, ((key, job.decode(value)) for key, value in records)))
         lines.sort()
         return Result(lines, dict(counters))
 
     def _size(self, path: str) -> int:
         return self._sizes.get(path, _UNKNOWN_SIZE)
 
-    def _tasks(self, inputs: Sequence[str]) -> list[_Task]:
+    def _tasks(self, job: Job, inputs: Sequence[str]) -> list[_Task]:
         """Return the inputs as tasks, folders whole, except that a folder far too large for one is divided."""
         tasks: list[_Task] = []
         for _, members in groupby(sorted(set(inputs)), key=posixpath.dirname):
@@ -117,7 +120,7 @@ class LocalEngine:
             if self._processes > 1 and self._total(paths) > 8 * TASK_BYTES:
                 tasks += [_Task(share, reduces=False) for share in self._shares(paths)]
             else:
-                tasks.append(_Task(paths))
+                tasks.append(_Task(paths, reduces=not job.partitions_span_folders))
         return tasks
 
     def _total(self, paths: Iterable[str]) -> int:

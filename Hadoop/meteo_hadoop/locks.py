@@ -16,6 +16,8 @@ log = structlog.get_logger()
 
 # 'days' in ASCII: the first half of the two-part advisory lock, the day's ordinal is the second.
 _CLASS = 0x64617973
+# 'clim' in ASCII, likewise.
+_CLIMATE = 0x636C696D
 
 
 def still_held(connection: Connection) -> None:
@@ -33,7 +35,7 @@ def day_locks(connection: Connection, days: Iterable[date]) -> Iterator[None]:
     taken: list[date] = []
     try:
         for day in sorted(set(days)):
-            _lock(connection, day)
+            _lock(connection, _CLASS, day.toordinal(), f"dt={day}")
             taken.append(day)
         yield
     finally:
@@ -44,10 +46,21 @@ def day_locks(connection: Connection, days: Iterable[date]) -> Iterator[None]:
             )
 
 
-def _lock(connection: Connection, day: date) -> None:
+@contextmanager
+def climate_lock(connection: Connection) -> Iterator[None]:
+    """Hold the lock of the climate's file: whoever publishes it does so alone."""
+    _lock(connection, _CLIMATE, 0, "the climate")
+    try:
+        yield
+    finally:
+        with suppress(psycopg2.Error), connection, connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_unlock(%s, 0)", (_CLIMATE,))
+
+
+def _lock(connection: Connection, kind: int, number: int, what: str) -> None:
     with transaction(connection) as cursor:
-        cursor.execute("SELECT pg_try_advisory_lock(%s, %s)", (_CLASS, day.toordinal()))
+        cursor.execute("SELECT pg_try_advisory_lock(%s, %s)", (kind, number))
         if (cursor.fetchone() or (False,))[0]:
             return
-        log.warning("waiting for another command that works on the day", day=day.isoformat())
-        cursor.execute("SELECT pg_advisory_lock(%s, %s)", (_CLASS, day.toordinal()))
+        log.warning("waiting for another command that works on the same", what=what)
+        cursor.execute("SELECT pg_advisory_lock(%s, %s)", (kind, number))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import date, datetime
 
 import msgspec
@@ -93,6 +94,15 @@ class Days:
         """Replace the day's manifest as a whole."""
         text = msgspec.json.format(msgspec.json.encode(manifest), indent=1)
         self.filesystem.publish(self.path(manifest.day, NAME), [text + b"\n"])
+
+
+def file_sizes(days: Days, manifests: Mapping[date, Manifest]) -> dict[str, int]:
+    """Return path → bytes of all files that the days' manifests name."""
+    return {
+        days.path(day, name): sum(segment.bytes for segment in segments)
+        for day, manifest in manifests.items()
+        for name, segments in sorted(manifest.files.items())
+    }
 
 
 def _day(name: str) -> date | None:

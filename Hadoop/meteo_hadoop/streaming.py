@@ -3,9 +3,10 @@
     cat weather_*.json | python -m meteo_hadoop.streaming mapper daily --zone Europe/Paris \\
         | LC_ALL=C sort | python -m meteo_hadoop.streaming reducer daily --zone Europe/Paris
 
-Between the roles a line is the key's fields and the value, separated by tabs; the reducer writes the partition's fields
-and the result. A `combiner` may stand, any number of times, wherever lines are sorted. Counters go to standard error in
-the form that Hadoop Streaming reads. Runs on Python 3.11 alone; with msgspec beside it, several times faster.
+`climate` in place of `daily` is the other job. Between the roles a line is the key's fields and the value, separated by
+tabs; the reducer writes the partition's fields and the result. A `combiner` may stand, any number of times, wherever
+lines are sorted. Counters go to standard error in the form that Hadoop Streaming reads. Runs on Python 3.11 alone; with
+msgspec beside it, several times faster.
 """
 
 from __future__ import annotations
@@ -15,15 +16,17 @@ import sys
 import zoneinfo
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import reduce
-from itertools import chain, groupby
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
 
-from meteo_hadoop import daily
-from meteo_hadoop.job import Job, Key, Value, reduce_sorted
+from meteo_hadoop import climate, daily
+from meteo_hadoop.job import Job, Key, Value, combine_sorted, reduce_sorted
 
-JOBS: dict[str, Callable[[Mapping[str, str]], Job]] = {"daily": daily.from_parameters}
+JOBS: dict[str, Callable[[Mapping[str, str]], Job]] = {
+    "daily": daily.from_parameters,
+    "climate": climate.from_parameters,
+}
 """How a job is built again from its name and parameters."""
 COUNTERS = "meteo"
 """The group of our counters among Hadoop's."""
@@ -46,9 +49,9 @@ def run_role(role: str, job: Job, lines: Iterable[bytes], write: Callable[[bytes
     if role == "mapper":
         output = _encoded(job, _combined(job, job.mapper(lines, count)))
     elif role == "combiner":
-        output = _encoded(job, _merged(job, _decoded(job, lines)))
+        output = _encoded(job, combine_sorted(job, _decoded(job, lines)))
     elif role == "reducer":
-        reduced = reduce_sorted(job, _merged(job, _decoded(job, lines)))
+        reduced = reduce_sorted(job, combine_sorted(job, _decoded(job, lines)))
         output = (b"\t".join([*map(str.encode, partition), line]) for partition, line in reduced)
     else:
         raise SystemExit(f"There is no role {role}; expected mapper, combiner or reducer.")
@@ -69,12 +72,6 @@ def _combined(job: Job, records: Iterable[Record]) -> Iterator[Record]:
             held.clear()
         held[key] = value
     yield from held.items()
-
-
-def _merged(job: Job, records: Iterable[Record]) -> Iterator[Record]:
-    """Combine neighbours of the same key."""
-    for key, members in groupby(records, key=lambda record: record[0]):
-        yield key, reduce(job.combiner, (value for _, value in members))
 
 
 def _encoded(job: Job, records: Iterable[Record]) -> Iterator[bytes]:

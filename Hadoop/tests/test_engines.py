@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from weather_rows import PARIS, assert_close, compute, expected, random_rows, row
 
 from meteo_common.errors import UnreachableError
-from meteo_hadoop import daily, rows, rows_plain
+from meteo_hadoop import observations, rows, rows_plain
 from meteo_hadoop.bundle import pack
 from meteo_hadoop.daily import daily_job
 from meteo_hadoop.job import Job, gather, merge, reduce_groups
@@ -150,7 +150,7 @@ def test_both_decoders_agree(monkeypatch: pytest.MonkeyPatch) -> None:
     lines = [line for line, _ in BAD] + SAMPLE
     with_msgspec = compute(lines)
     for name in ("ROW_ERRORS", "Row", "decode_row", "encode_row"):
-        monkeypatch.setattr(daily, name, getattr(rows_plain, name))
+        monkeypatch.setattr(observations, name, getattr(rows_plain, name))
     assert compute(lines, daily_job(PARIS, None)) == with_msgspec
 
 
@@ -193,7 +193,7 @@ def test_local_where_one_folder_is_too_large_for_a_task(monkeypatch: pytest.Monk
     files = in_folders(SAMPLE, folders=2, per_folder=4)
     # The other folder is small, and holds rows of the same partitions.
     engine = LocalEngine(Memory(files), processes=2, sizes={path: 1 << 28 for path in files if "/f0/" in path})
-    assert [task.reduces for task in engine._tasks(list(files))] == [False] * 4 + [True]
+    assert [task.reduces for task in engine._tasks(JOB, list(files))] == [False] * 4 + [True]
     # The same tasks in this process.
     monkeypatch.setattr("meteo_hadoop.local.POOL_FROM_SECONDS", 1e9)
     assert engine.run(JOB, list(files)).lines == reference(SAMPLE)

@@ -37,6 +37,7 @@ SERVICE_COMMANDS = {
     "retention",
     "export",
     "aggregate",
+    "climate",
     "query",
     "reconcile",
 }
