@@ -24,7 +24,7 @@ from meteo_common.errors import MismatchError, UnreachableError, UsageError
 from meteo_common.failpoints import reach
 from meteo_common.settings import Settings
 from meteo_hadoop.daily import daily_job
-from meteo_hadoop.engines import EngineName, make_engine
+from meteo_hadoop.engines import EngineName, run_job
 from meteo_hadoop.hbase import AggregateTable, DayWrite
 from meteo_hadoop.ledger import DayState, Ledger
 from meteo_hadoop.locks import day_locks, still_held
@@ -97,9 +97,8 @@ class Aggregator:
         if not due:
             return {}
         sizes = file_sizes(self._days, manifests)
-        engine = make_engine(self._engine, self._settings, sizes)
         reach("aggregate.before_compute")
-        result = engine.run(daily_job(self._settings.weather_timezone, set(due)), list(sizes))
+        result = run_job(daily_job(self._settings.weather_timezone, set(due)), self._engine, self._settings, sizes)
         reach("aggregate.after_compute")
         outcome.bad_lines = result.bad_lines
         by_day = result.by_day()

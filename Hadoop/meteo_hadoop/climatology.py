@@ -18,7 +18,7 @@ from meteo_common.errors import MismatchError
 from meteo_common.settings import Settings
 from meteo_hadoop.climate import climate_job
 from meteo_hadoop.engine import Result
-from meteo_hadoop.engines import EngineName, make_engine
+from meteo_hadoop.engines import EngineName, run_job
 from meteo_hadoop.ledger import Ledger
 from meteo_hadoop.locks import climate_lock, still_held
 from meteo_hadoop.manifest import Days, file_sizes
@@ -95,5 +95,4 @@ def _compute(settings: Settings, days: Days, chosen: Collection[date], engine: E
     if lost := sorted(manifests.keys() - held.keys()):
         names = ", ".join(f"dt={name}" for name in lost[:5])
         raise MismatchError(f"{names} in {days.base_path} lost its manifest; restore it.")
-    sizes = file_sizes(days, held)
-    return make_engine(engine, settings, sizes).run(climate_job(settings.weather_timezone), list(sizes))
+    return run_job(climate_job(settings.weather_timezone), engine, settings, file_sizes(days, held))

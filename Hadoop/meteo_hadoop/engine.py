@@ -25,6 +25,11 @@ class Result:
         return dict(days)
 
     @property
+    def lines_read(self) -> int:
+        """Lines that were read, good and bad."""
+        return self.counters.get("lines", 0)
+
+    @property
     def bad_lines(self) -> dict[str, int]:
         """Lines that did not count, by reason."""
         return {name: number for name, number in self.counters.items() if name.startswith("bad_")}

@@ -1,12 +1,15 @@
-"""The engines by their names."""
+"""The engines by their names, and the one way in which a command runs a job on them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Literal
 
+from meteo_common.errors import MismatchError
 from meteo_common.settings import Settings
-from meteo_hadoop.engine import Engine
+from meteo_hadoop.engine import Engine, Result
+from meteo_hadoop.job import Job
+from meteo_hadoop.measures import BAD_LINES, LINES
 from meteo_hadoop.source import Source
 
 EngineName = Literal["local", "yarn"]
@@ -25,3 +28,22 @@ def make_engine(name: EngineName, settings: Settings, sizes: Mapping[str, int]) 
     from meteo_hadoop.local import LocalEngine
 
     return LocalEngine(Source(settings.hdfs_url, settings.hdfs_user), sizes=sizes)
+
+
+def run_job(job: Job, name: EngineName, settings: Settings, sizes: Mapping[str, int]) -> Result:
+    """Run `job` over the files of `sizes` (bytes by path), and count its lines in the metrics.
+
+    Raises MismatchError when the share of bad lines is above BAD_LINES_LIMIT, and what the engine raises.
+    """
+    result = make_engine(name, settings, sizes).run(job, list(sizes))
+    LINES.labels(job.name).inc(result.lines_read)
+    for reason, number in result.bad_lines.items():
+        BAD_LINES.labels(job.name, reason).inc(number)
+    bad = sum(result.bad_lines.values())
+    if bad > settings.bad_lines_limit * result.lines_read:
+        reasons = ", ".join(f"{number} {reason}" for reason, number in sorted(result.bad_lines.items()))
+        raise MismatchError(
+            f"{bad} of {result.lines_read} lines in HDFS do not count ({reasons}), more than BAD_LINES_LIMIT"
+            f" {settings.bad_lines_limit:g} allows; nothing was published: see ./meteo reconcile --deep, or raise it."
+        )
+    return result

@@ -35,7 +35,7 @@ def day_locks(connection: Connection, days: Iterable[date]) -> Iterator[None]:
     taken: list[date] = []
     try:
         for day in sorted(set(days)):
-            _lock(connection, _CLASS, day.toordinal(), f"dt={day}")
+            _lock(connection, _CLASS, day.toordinal(), "the day", day=day.isoformat())
             taken.append(day)
         yield
     finally:
@@ -57,10 +57,10 @@ def climate_lock(connection: Connection) -> Iterator[None]:
             cursor.execute("SELECT pg_advisory_unlock(%s, 0)", (_CLIMATE,))
 
 
-def _lock(connection: Connection, kind: int, number: int, what: str) -> None:
+def _lock(connection: Connection, kind: int, number: int, what: str, **facts: str) -> None:
     with transaction(connection) as cursor:
         cursor.execute("SELECT pg_try_advisory_lock(%s, %s)", (kind, number))
         if (cursor.fetchone() or (False,))[0]:
             return
-        log.warning("waiting for another command that works on the same", what=what)
+        log.warning(f"waiting for another command that works on {what}", **facts)
         cursor.execute("SELECT pg_advisory_lock(%s, %s)", (kind, number))

@@ -17,6 +17,8 @@ log = structlog.get_logger()
 
 ROWS = Counter("meteo_cycle_rows", "Rows that cycles of a scheduled service have written")
 BYTES = Counter("meteo_cycle_bytes", "Bytes that cycles of a scheduled service have written")
+LINES = Counter("meteo_mapreduce_lines", "Lines that jobs have read", ["job"])
+BAD_LINES = Counter("meteo_mapreduce_bad_lines", "Lines that jobs have read and that do not count", ["job", "reason"])
 DAYS = Gauge("meteo_reconciled_days", "Days at the last reconciliation, by what it found", ["state"])
 MISMATCHES = Gauge("meteo_reconcile_mismatches", "Mismatches at the last reconciliation")
 RECONCILED = Gauge("meteo_reconcile_last_timestamp_seconds", "When the tiers were last reconciled")

@@ -13,7 +13,9 @@ from weather_rows import PARIS, random_rows
 
 from meteo_common.errors import TerminalError, TransientError, UnreachableError, UsageError
 from meteo_common.settings import Settings, load_settings
+from meteo_hadoop.climate import climate_job
 from meteo_hadoop.daily import daily_job
+from meteo_hadoop.job import Job
 from meteo_hadoop.local import LocalEngine
 from meteo_hadoop.source import FileVanishedError, Source
 from meteo_hadoop.webhdfs import FileSystem
@@ -39,8 +41,8 @@ def files(settings: Settings) -> Iterator[list[str]]:
 
 
 @pytest.mark.stack
-def test_yarn_and_local_are_byte_identical(settings: Settings, files: list[str]) -> None:
-    job = daily_job(PARIS, DAYS)
+@pytest.mark.parametrize("job", [daily_job(PARIS, DAYS), climate_job(PARIS)], ids=lambda job: job.name)
+def test_yarn_and_local_are_byte_identical(settings: Settings, files: list[str], job: Job) -> None:
     local = LocalEngine(Source(settings.hdfs_url, settings.hdfs_user)).run(job, files)
     # Several maps of the small files, and several reducers.
     splits = {"mapreduce.input.fileinputformat.split.maxsize": "500000", "mapreduce.job.ubertask.enable": "false"}
@@ -116,7 +118,7 @@ def test_a_starved_application_is_told() -> None:
 
 
 def _leftovers(settings: Settings) -> list[str]:
-    return [entry.name for entry in FileSystem(settings).list("/tmp") if entry.name.startswith("_meteo_daily_")]
+    return [entry.name for entry in FileSystem(settings).list("/tmp") if entry.name.startswith("_meteo_")]
 
 
 def test_the_end_that_the_client_missed_is_asked_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -72,6 +72,9 @@ class Settings(BaseSettings):
     hbase_port: int = Field(9091, description="HBase Thrift, port", ge=1, le=65535)
     hbase_table: str = Field("weather", description="HBase's table", pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")
     mr_process_only_today: bool = Field(default=False, description="bare `aggregate` = today's partition only")
+    bad_lines_limit: float = Field(
+        0.01, description="share of bad lines in HDFS above which a job publishes nothing", ge=0, le=1
+    )
     weather_timezone: Annotated[str, AfterValidator(_time_zone)] = Field(
         "Europe/Paris", description="the day of a dt= partition, and how PostgreSQL shows times"
     )
