@@ -23,6 +23,7 @@ from meteo_common.database import connect, open_database
 from meteo_common.errors import MismatchError, UnreachableError, UsageError
 from meteo_common.failpoints import reach
 from meteo_common.settings import Settings
+from meteo_hadoop.compact import finish_merges
 from meteo_hadoop.daily import daily_job
 from meteo_hadoop.engines import EngineName, run_job
 from meteo_hadoop.hbase import AggregateTable, DayWrite
@@ -197,6 +198,7 @@ def aggregate_once(
     locks = connect(settings, "aggregate")
     try:
         Plans(database, settings.weather_timezone).check_time_zone(keep=False)
+        finish_merges(settings, database)
         ledger = Ledger(database)
         chosen = _choose(settings, ledger, day, all_days=all_days, changed=changed)
         if chosen:

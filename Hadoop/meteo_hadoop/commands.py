@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any
@@ -12,6 +13,7 @@ import structlog
 import typer
 
 from meteo_common.console import numbered, out, print_columns, progress, run_command
+from meteo_common.database import open_database
 from meteo_common.durations import parse_duration
 from meteo_common.errors import MismatchError, UsageError
 from meteo_common.logs import configure_logs
@@ -39,9 +41,21 @@ def register(app: typer.Typer) -> None:
         app.command()(command)
 
 
-def export(once: Once = False, every: Every = None, cron: At = None) -> None:
+def export(
+    once: Once = False,
+    every: Every = None,
+    cron: At = None,
+    compact: Annotated[
+        bool, typer.Option("--compact", help="Then merge the files of each day that has ended.")
+    ] = False,
+) -> None:
     """Write what was consumed to HDFS, each row into exactly one file of its day."""
-    run_command(lambda: _cycle("export", _export, once, every, cron))
+
+    def cycle(settings: Settings, tell: _Tell) -> _Done:
+        done = _export(settings, tell)
+        return done.followed_by(_compact(settings)) if compact else done
+
+    run_command(lambda: _cycle("export", cycle, once, every, cron))
 
 
 def aggregate(
@@ -133,6 +147,10 @@ class _Done:
     facts: dict[str, Any]
     lines: list[str]
 
+    def followed_by(self, other: _Done) -> _Done:
+        """Return both as one."""
+        return _Done({**self.facts, **other.facts}, [*self.lines, *other.lines])
+
 
 _Tell = Callable[[str], None]
 
@@ -192,6 +210,16 @@ def _export(settings: Settings, _: _Tell) -> _Done:
         {"rows": exported.rows, "bytes": exported.bytes, "days": days, "seconds": round(exported.seconds, 3)},
         [f"{line} in {exported.seconds:.1f} s"],
     )
+
+
+def _compact(settings: Settings) -> _Done:
+    from meteo_hadoop.compact import compact
+
+    with progress() as display, closing(open_database(settings, "compact")) as database:
+        task = display.add_task("merging days", total=None)
+        merged = compact(settings, database, lambda done, total: display.update(task, completed=done, total=total))
+    line = f"merged {numbered(merged.files, 'file')} of {numbered(merged.days, 'day')}"
+    return _Done({"merged_days": merged.days, "merged_files": merged.files}, [line])
 
 
 def _aggregate(

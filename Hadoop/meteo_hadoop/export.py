@@ -22,6 +22,7 @@ from meteo_common.database import connect, open_database
 from meteo_common.errors import MismatchError, UnreachableError
 from meteo_common.failpoints import reach
 from meteo_common.settings import Settings
+from meteo_hadoop.compact import finish_merges
 from meteo_hadoop.ledger import Ledger
 from meteo_hadoop.locks import day_locks, still_held
 from meteo_hadoop.manifest import Days, Manifest, Segment
@@ -157,6 +158,7 @@ def export_once(settings: Settings, report: Callable[[int, int], None] = lambda 
     try:
         plans = Plans(database, settings.weather_timezone)
         plans.check_time_zone(keep=True)
+        finish_merges(settings, database)
         filesystem.make_directory(settings.hdfs_base_path)
         plans.plan()
         days = plans.open_days()

@@ -24,6 +24,7 @@ class DayState:
     hbase_generation: int
     hbase_stations: list[str]
     changed_at: datetime
+    merge_begun_at: datetime | None
 
     @property
     def changed(self) -> bool:
@@ -41,7 +42,7 @@ class Ledger:
 
     STATES = """
         SELECT day, files_version, aggregated_version, generation, published_generation, hbase_generation,
-            hbase_stations, changed_at
+            hbase_stations, changed_at, merge_begun_at
         FROM days
     """
     # From the clock, so that a ledger restored from a backup still gives out more than HBase has seen.

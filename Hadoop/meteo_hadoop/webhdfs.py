@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import posixpath
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
 import requests
 from hdfs import HdfsError, InsecureClient
+from hdfs.client import _Request
 from requests.adapters import HTTPAdapter
 
 from meteo_common.errors import MismatchError, TerminalError, TransientError, UnreachableError, UsageError
@@ -45,6 +46,12 @@ class Entry:
     length: int
 
 
+class _Client(InsecureClient):  # type: ignore[misc]
+    """The library's, with the operation that it lacks."""
+
+    _concat = _Request("POST")
+
+
 class FileSystem:
     """The file system at HDFS_URL, as HDFS_USER. Safe to share between threads."""
 
@@ -54,7 +61,7 @@ class FileSystem:
         session.mount("http://", HTTPAdapter(pool_maxsize=2 * THREADS))
         self._url = settings.hdfs_url
         self.source = Source(settings.hdfs_url, settings.hdfs_user)
-        self._client = InsecureClient(settings.hdfs_url, user=settings.hdfs_user, timeout=TIMEOUT, session=session)
+        self._client = _Client(settings.hdfs_url, user=settings.hdfs_user, timeout=TIMEOUT, session=session)
 
     def make_directory(self, path: str) -> None:
         """Make a directory and its parents."""
@@ -87,6 +94,14 @@ class FileSystem:
         """Delete a file, or an empty directory; none there is fine."""
         with self._translated(path):
             self._client.delete(path)
+
+    def concat(self, target: str, sources: Sequence[str]) -> None:
+        """Append the files `sources`, of the same directory, to `target`; they are gone afterwards, all at once.
+
+        Raises UnreachableError also for an answer that was lost: then only the directory says what has happened.
+        """
+        with self._translated(target):
+            self._client._concat(target, sources=",".join(sources))
 
     def publish(self, path: str, chunks: Iterable[bytes], lines: int | None = None) -> Written:
         """Write the chunks under a temporary name, check length and, if given, lines, and rename onto `path`.

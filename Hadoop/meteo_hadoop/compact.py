@@ -1,0 +1,189 @@
+"""Merging a day's small files into one, by WebHDFS CONCAT, when the day has ended.
+
+CONCAT is atomic: it appends the other files to the first one and takes their names away, all at once. A reader that
+lists `weather_*` therefore finds each row once, before and after. What it meets while it reads is told by the file
+system: a name that has gone, or a first file longer than was listed, whose beginning is still what it was.
+
+The manifest follows. Dying in between leaves a day that is noted as being merged; the next command that works on days
+makes out from the files' lengths and digests what has become of them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import date, datetime
+
+import structlog
+from psycopg2.extensions import connection as Connection  # noqa: N812
+
+from meteo_common.database import connect, transaction
+from meteo_common.errors import MismatchError
+from meteo_common.failpoints import reach
+from meteo_common.settings import Settings
+from meteo_hadoop.locks import day_locks, still_held
+from meteo_hadoop.manifest import Days, Manifest
+from meteo_hadoop.plans import open_files
+from meteo_hadoop.webhdfs import THREADS, FileSystem
+
+log = structlog.get_logger()
+
+SOURCES_AT_ONCE = 100
+"""Their paths are in the request's URL, about 90 bytes each; Hadoop takes 64 KB of it."""
+
+
+@dataclass
+class Merged:
+    """What a run has merged."""
+
+    days: int = 0
+    files: int = 0
+
+    def add(self, other: Merged) -> None:
+        """Add what other days came to."""
+        self.days += other.days
+        self.files += other.files
+
+
+class Merger:
+    """Merges days, one at a time, on the connection that holds the day's lock."""
+
+    ENDED = "SELECT day FROM days WHERE day < %s ORDER BY day"
+    INTERRUPTED = "SELECT day FROM days WHERE merge_begun_at IS NOT NULL ORDER BY day"
+    BEGIN = "UPDATE days SET merge_begun_at = now() WHERE day = %s"
+    END = "UPDATE days SET merge_begun_at = NULL WHERE day = %s"
+
+    def __init__(self, settings: Settings, connection: Connection) -> None:
+        self._filesystem = FileSystem(settings)
+        self._days = Days(self._filesystem, settings.hdfs_base_path)
+        self._connection = connection
+
+    def merge(self, day: date) -> Merged:
+        """Merge the day's files into the first of them by name.
+
+        A day that a plan still owes a file is left to the next time: the plan names files that must not have gone.
+        """
+        with day_locks(self._connection, [day]):
+            manifest = self._days.read(day)
+            if manifest is None or len(manifest.files) < 2 or open_files(self._connection, day):
+                return Merged()
+            files = len(manifest.files)
+            self._note(self.BEGIN, day)
+            target, *sources = sorted(manifest.files)
+            for first in range(0, len(sources), SOURCES_AT_ONCE):
+                self._concat(manifest, target, sources[first : first + SOURCES_AT_ONCE])
+            self._note(self.END, day)
+        return Merged(1, files)
+
+    def settle(self, day: date) -> None:
+        """Bring the manifest in line with a merge that died; raises MismatchError when no merge left the day so."""
+        with day_locks(self._connection, [day]):
+            if day not in interrupted(self._connection):
+                return  # it had not died, only not ended yet
+            manifest = self._days.read(day)
+            if manifest is None:
+                raise MismatchError(f"{self._days.directory(day)} has lost its manifest; restore it from a backup.")
+            present = {entry.name for entry in self._filesystem.list(self._days.directory(day))}
+            target, *sources = sorted(manifest.files)
+            take_over(manifest, target, [name for name in sources if name not in present])
+            self._verify(manifest, target)
+            self._days.write(manifest)
+            self._note(self.END, day)
+        log.info("finished a merge that had been interrupted", day=day.isoformat())
+
+    def _concat(self, manifest: Manifest, target: str, sources: Sequence[str]) -> None:
+        still_held(self._connection)
+        reach("compact.before_concat")
+        day = manifest.day
+        self._filesystem.concat(self._days.path(day, target), [self._days.path(day, name) for name in sources])
+        reach("compact.after_concat")
+        take_over(manifest, target, sources)
+        expected, length = bytes_of(manifest, target), self._filesystem.length(self._days.path(day, target))
+        if length != expected:
+            raise MismatchError(
+                f"{target} of {day} has {length} bytes, its segments {expected}; see ./meteo reconcile."
+            )
+        self._days.write(manifest)
+        reach("compact.after_manifest")
+
+    def _verify(self, manifest: Manifest, name: str) -> None:
+        content = self._filesystem.read(self._days.path(manifest.day, name))
+        start = 0
+        for segment in manifest.files[name]:
+            part = content[start : start + segment.bytes]
+            start += segment.bytes
+            if hashlib.sha256(part).hexdigest() != segment.sha256:
+                raise MismatchError(
+                    f"{name} of {manifest.day} is not what its merge made of it; see ./meteo reconcile."
+                )
+        if start != len(content):
+            raise MismatchError(f"{name} of {manifest.day} has {len(content)} bytes, its segments {start}.")
+
+    def _note(self, statement: str, day: date) -> None:
+        with transaction(self._connection) as cursor:
+            cursor.execute(statement, (day,))
+
+
+def take_over(manifest: Manifest, target: str, sources: Sequence[str]) -> None:
+    """Move the segments of `sources` behind those of `target`, in their order."""
+    for name in sources:
+        manifest.files[target] += manifest.files.pop(name)
+
+
+def bytes_of(manifest: Manifest, name: str) -> int:
+    """Return the bytes of a file's segments."""
+    return sum(segment.bytes for segment in manifest.files[name])
+
+
+def interrupted(connection: Connection) -> list[date]:
+    """Return the days whose merge has begun and not ended."""
+    with transaction(connection) as cursor:
+        cursor.execute(Merger.INTERRUPTED)
+        return [day for (day,) in cursor.fetchall()]
+
+
+def finish_merges(settings: Settings, connection: Connection) -> None:
+    """Finish the merges that were cut off; one that cannot be is told in the log and leaves the others alone."""
+    for day in interrupted(connection):
+        try:
+            Merger(settings, connection).settle(day)
+        except MismatchError as error:
+            log.error("a merge cannot be finished", day=day.isoformat(), error=str(error))
+
+
+def compact(settings: Settings, connection: Connection, report: Callable[[int, int], None] = lambda *_: None) -> Merged:
+    """Merge every day that has ended and has more than one file; `report(done, total)` is told of days.
+
+    Raises UnreachableError when a server is away: what was merged stays merged.
+    """
+    finish_merges(settings, connection)
+    with transaction(connection) as cursor:
+        cursor.execute(Merger.ENDED, (datetime.now(settings.zone).date(),))
+        ended = [day for (day,) in cursor.fetchall()]
+    partitions = Days(FileSystem(settings), settings.hdfs_base_path)
+
+    def has_many(day: date) -> bool:
+        manifest = partitions.read(day)
+        return manifest is not None and len(manifest.files) > 1
+
+    total, done = Merged(), 0
+
+    def merge_share(share: list[date]) -> Merged:
+        nonlocal done
+        merged = Merged()
+        with closing(connect(settings, "compact")) as own:
+            merger = Merger(settings, own)
+            for day in share:
+                merged.add(merger.merge(day))
+                done += 1
+                report(done, len(days))
+        return merged
+
+    with ThreadPoolExecutor(THREADS, thread_name_prefix="compact") as pool:
+        days = [day for day, many in zip(ended, pool.map(has_many, ended), strict=True) if many]
+        for merged in pool.map(merge_share, [days[start::THREADS] for start in range(min(THREADS, len(days)))]):
+            total.add(merged)
+    return total
