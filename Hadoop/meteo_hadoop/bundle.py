@@ -19,8 +19,13 @@ from meteo_hadoop.job import Job
 from meteo_hadoop.streaming import PACKED_JOB, PACKED_ZONES
 
 _MAIN = """import os, sys
-from meteo_hadoop.streaming import run_packed
-run_packed(os.path.dirname(os.path.abspath(__file__)), sys.argv[1])
+from meteo_hadoop import failures
+try:
+    from meteo_hadoop.streaming import run_packed
+    run_packed(os.path.dirname(os.path.abspath(__file__)), sys.argv[1])
+except Exception as error:
+    failures.tell(error)
+    raise
 """
 
 

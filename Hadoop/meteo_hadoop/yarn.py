@@ -16,6 +16,7 @@ from xml.sax.saxutils import escape
 
 from meteo_common.errors import MeteoError, TerminalError, UsageError
 from meteo_common.settings import Settings
+from meteo_hadoop import failures
 from meteo_hadoop.bundle import pack
 from meteo_hadoop.engine import Result
 from meteo_hadoop.job import Job, Key
@@ -86,23 +87,24 @@ class YarnEngine:
                 raise UsageError(
                     f"YARN cannot read {path!r}: choose an HDFS_BASE_PATH without any of , {{}} [] * ? ^ \\."
                 )
-        with self._outputs(job) as (output, history), tempfile.TemporaryDirectory(prefix="meteo-job-") as folder:
+        with self._outputs(job) as output, tempfile.TemporaryDirectory(prefix="meteo-job-") as folder:
             archive, conf = Path(folder, "job.zip"), Path(folder, "job.xml")
             pack(job, archive)
-            conf.write_text(self._configuration(job, paths, history), "utf-8")
-            counters = self._client.run(
-                [
-                    *("-conf", str(conf), "-archives", f"{archive.as_uri()}#job"),
-                    *("-input", paths[0], "-output", output),
-                    *("-inputformat", "org.apache.hadoop.mapred.lib.CombineTextInputFormat"),
-                    *("-partitioner", "org.apache.hadoop.mapred.lib.KeyFieldBasedPartitioner"),
-                    *("-mapper", f"{self._python} job mapper", "-reducer", f"{self._python} job reducer"),
-                ],
-                Path(folder),
-            )
+            conf.write_text(self._configuration(job, paths, output), "utf-8")
+            arguments = [
+                *("-conf", str(conf), "-archives", f"{archive.as_uri()}#job"),
+                *("-input", paths[0], "-output", output),
+                *("-inputformat", "org.apache.hadoop.mapred.lib.CombineTextInputFormat"),
+                *("-partitioner", "org.apache.hadoop.mapred.lib.KeyFieldBasedPartitioner"),
+                *("-mapper", f"{self._python} job mapper", "-reducer", f"{self._python} job reducer"),
+            ]
+            try:
+                counters = self._client.run(arguments, Path(folder))
+            except TerminalError as error:
+                raise self._explained(error, output) from None
             return Result(sorted(self._results(job, output)), counters)
 
-    def _configuration(self, job: Job, paths: Sequence[str], history: str) -> str:
+    def _configuration(self, job: Job, paths: Sequence[str], output: str) -> str:
         """Return the job's own configuration: as a file, because thousands of paths do not fit a command line."""
         properties = {
             **_PROPERTIES,
@@ -110,11 +112,12 @@ class YarnEngine:
             "mapreduce.job.reduces": str(self._reducers or self._suitable_reducers(paths)),
             "stream.num.map.output.key.fields": str(job.key_fields),
             "mapreduce.partition.keypartitioner.options": f"-k1,{job.partition_fields}",
+            failures.PROPERTY: failures.address(self._settings.hdfs_url, _failures(output), self._settings.hdfs_user),
             **self._properties,
         }
         if not self._keeps_history:
             # Without a history server nobody would ever clear away what each job leaves in the common directory.
-            properties["mapreduce.jobhistory.intermediate-done-dir"] = history
+            properties["mapreduce.jobhistory.intermediate-done-dir"] = _history(output)
         # The first one is the argument -input, which Streaming insists on and adds to these.
         if len(paths) > 1:
             properties["mapreduce.input.fileinputformat.inputdir"] = ",".join(paths[1:])
@@ -128,17 +131,25 @@ class YarnEngine:
         total = sum(self._sizes.get(path, 0) for path in paths)
         return min(MAX_REDUCERS, 1 + total // REDUCER_BYTES)
 
+    def _explained(self, error: TerminalError, output: str) -> TerminalError:
+        """Return the error with the last lines of the traceback that a task of the job left behind, if one did."""
+        with suppress(MeteoError):
+            for attempt in self._filesystem.list(_failures(output)):
+                text = self._filesystem.read(f"{_failures(output)}/{attempt.name}")
+                return TerminalError(f"{error} Its {attempt.name} ended with: {failures.last_lines(text)}")
+        return error
+
     @contextmanager
-    def _outputs(self, job: Job) -> Iterator[tuple[str, str]]:
-        """Give names of directories, for results and history, that are not there yet; both are deleted afterwards."""
-        path = f"{TEMPORARY}/_meteo_{job.name}_{uuid.uuid4().hex}"
+    def _outputs(self, job: Job) -> Iterator[str]:
+        """Give the name of a directory that is not there yet; with those beside it, it is deleted afterwards."""
+        output = f"{TEMPORARY}/_meteo_{job.name}_{uuid.uuid4().hex}"
         try:
-            yield path, f"{path}_history"
+            yield output
         finally:
             # What cannot be deleted now does no harm: nobody reads it.
             with suppress(MeteoError):
-                self._delete(path)
-                self._delete(f"{path}_history")
+                for path in (output, _history(output), _failures(output)):
+                    self._delete(path)
 
     def _delete(self, path: str) -> None:
         for entry in self._filesystem.list(path):
@@ -160,6 +171,14 @@ class YarnEngine:
                     if line:
                         *partition, result = line.split(b"\t", job.partition_fields)
                         yield tuple(map(bytes.decode, partition)), result
+
+
+def _history(output: str) -> str:
+    return f"{output}_history"
+
+
+def _failures(output: str) -> str:
+    return f"{output}_failures"
 
 
 def _has_history_server(conf: Path) -> bool:

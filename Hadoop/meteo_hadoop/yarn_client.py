@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,6 +20,9 @@ from meteo_hadoop.streaming import COUNTERS
 
 CONTAINER_WAIT = 120.0
 """Seconds after which an accepted application that still has no container is given up: no node, or none with room."""
+PROGRESS_WAIT = 1800.0
+"""Seconds after which a running application is given up whose percentage stands still: of 1 TB, 1 % takes two cores
+800 s. A single task that hangs is ended by YARN sooner, after 600 s, and repeated."""
 _PR_SET_PDEATHSIG = 1
 _JVM = ("-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "--add-opens=java.base/java.lang=ALL-UNNAMED")
 # By default the client looks for an absent ResourceManager for 15 minutes.
@@ -37,6 +41,7 @@ log4j.appender.console.layout.ConversionPattern=%p %c{1}: %m%n
 _APPLICATION = re.compile(r"application_\d+_\d+")
 _TRACKING = re.compile(r"url to track the job: (\S+)", re.IGNORECASE)
 _RUNNING = re.compile(r"Job job_\S+ running in uber mode")
+_PROGRESS = re.compile(r"map \d+% reduce \d+%|Task Id : attempt_")
 _COUNTER = re.compile(r"\t\t([^=]+)=(\d+)")
 _FINAL_STATE = re.compile(r"^\s*Final-State : (\w+)", re.MULTILINE)
 _DIAGNOSTICS = re.compile(r"^\s*Diagnostics : (.*?)\n(?:\n|\tUnmanaged)", re.MULTILINE | re.DOTALL)
@@ -59,24 +64,23 @@ class YarnClient:
         (folder / "log4j.properties").write_text(_LOG4J, "utf-8")
         output = _Output()
         process = self._start(["org.apache.hadoop.streaming.HadoopStreaming", *_PATIENCE, *arguments], folder)
-        watch = threading.Timer(CONTAINER_WAIT, self._give_up, [output, process])
+        ended = threading.Event()
+        threading.Thread(target=_watch, args=(output, process, ended), daemon=True).start()
         assert process.stdout is not None  # noqa: S101
         try:
             for line in process.stdout:
                 output.take(line.rstrip("\n"))
-                if output.application and not output.running and not watch.is_alive() and not watch.finished.is_set():
-                    watch.start()
             code = process.wait()
         except BaseException:
             self._end(process)
             self._kill(output, folder)
             raise
         finally:
-            watch.cancel()
+            ended.set()
             process.stdout.close()
         if code == 0:
             return output.counters
-        if output.starved:
+        if output.given_up:
             self._kill(output, folder)
         elif output.application and not output.finished:
             self._ask(output, folder)
@@ -104,11 +108,6 @@ class YarnClient:
         if java is None:
             raise UsageError("The engine yarn needs Java; set JAVA_HOME, or use --engine local.")
         return java
-
-    def _give_up(self, output: _Output, process: subprocess.Popen[str]) -> None:
-        if not output.running:
-            output.starved = True
-            process.terminate()
 
     def _end(self, process: subprocess.Popen[str]) -> None:
         process.terminate()
@@ -152,7 +151,9 @@ class _Output:
     def __init__(self) -> None:
         self.application: str | None = None
         self.tracking: str | None = None
-        self.running = self.finished = self.starved = False
+        self.running = self.finished = self.given_up = False
+        # When the application last got on, by the monotonic clock.
+        self.moved_at = time.monotonic()
         self.ended = self.diagnostics = ""
         self.counters: dict[str, int] = {}
         self._group: str | None = None
@@ -161,12 +162,16 @@ class _Output:
 
     def take(self, line: str) -> None:
         """Understand one line."""
-        if match := _APPLICATION.search(line):
+        if (match := _APPLICATION.search(line)) and self.application is None:
             self.application = match[0]
+            self.moved_at = time.monotonic()
         if match := _TRACKING.search(line):
             self.tracking = match[1]
         if _RUNNING.search(line):
             self.running = True
+            self.moved_at = time.monotonic()
+        if _PROGRESS.search(line):
+            self.moved_at = time.monotonic()
         if "completed successfully" in line or "failed with state" in line:
             self.running = self.finished = True
         if "Input path does not exist" in line:
@@ -179,7 +184,12 @@ class _Output:
 
     def error(self, code: int) -> MeteoError:
         """Return what an exit with `code` means."""
-        if self.starved:
+        if self.given_up and self.running:
+            return UnreachableError(
+                f"{self.application} ({self.tracking}) has run for {PROGRESS_WAIT:.0f} s without getting on and was"
+                " killed; are all NodeManagers up, with memory to spare? (./meteo status)"
+            )
+        if self.given_up:
             return UnreachableError(
                 f"YARN has accepted {self.application} but given it no container for {CONTAINER_WAIT:.0f} s;"
                 " is a NodeManager up, with memory to spare? (./meteo status)"
@@ -202,6 +212,17 @@ class _Output:
                 self.counters[match[1]] = int(match[2])
         elif line.startswith("\t"):
             self._group = line.strip()
+
+
+def _watch(output: _Output, process: subprocess.Popen[str], ended: threading.Event) -> None:
+    """End the client of an application that gets no container, or does not get on."""
+    while not ended.wait(0.5):
+        wait = PROGRESS_WAIT if output.running else CONTAINER_WAIT
+        stands = output.application is not None and not output.finished
+        if stands and time.monotonic() - output.moved_at > wait:
+            output.given_up = True
+            process.terminate()
+            return
 
 
 def _end_with_parent() -> Callable[[], None]:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
+import tempfile
+import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -68,6 +72,56 @@ def test_a_job_that_fails_says_where_to_look(settings: Settings, files: list[str
 
 
 @pytest.mark.stack
+def test_a_task_that_fails_shows_its_traceback(settings: Settings, files: list[str]) -> None:
+    # What the node cannot compute: a zone whose rules do not travel with the job.
+    job = replace(daily_job(PARIS, None), parameters={"zone": "Nowhere/Else"}, zones=())
+    engine = YarnEngine(settings, properties={"mapreduce.map.maxattempts": "1"})
+    with pytest.raises(TerminalError, match=r"^application_\d+_\d+ \(http://\S+\) failed on YARN: ") as caught:
+        engine.run(job, files)
+    said = str(caught.value)
+    assert "\n" not in said
+    assert re.search(r"Its attempt_\d+_\d+_m_0+_0 ended with: .*local_time.py\", line \d+, in __init__ \| ", said)
+    assert said.endswith("ZoneInfoNotFoundError: 'No time zone found with key Nowhere/Else'")
+    assert _leftovers(settings) == []
+
+
+FAIL_ONCE = """import os, runpy, sys
+attempt = os.environ["mapreduce_task_attempt_id"]
+if attempt.endswith("_0"):
+    # In the middle of its work: half of what it read is written, and counted.
+    sys.stderr.write("reporter:counter:meteo,lines,1000\\n")
+    from itertools import islice
+    for line in islice(sys.stdin.buffer, 50):
+        sys.stdout.buffer.write(line)
+    sys.stdout.buffer.flush()
+    raise SystemExit("the first attempt of each task fails")
+sys.argv.pop(0)
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.mark.stack
+@pytest.mark.parametrize("job", [daily_job(PARIS, DAYS), climate_job(PARIS)], ids=lambda job: job.name)
+def test_attempts_that_are_repeated_change_nothing(settings: Settings, files: list[str], job: Job) -> None:
+    local = LocalEngine(Source(settings.hdfs_url, settings.hdfs_user)).run(job, files)
+    properties = {
+        "mapreduce.input.fileinputformat.split.maxsize": "1500000",
+        "mapreduce.job.ubertask.enable": "false",
+        "mapreduce.map.speculative": "true",
+        "mapreduce.reduce.speculative": "true",
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        script = Path(folder, "fail_once.py")
+        script.write_text(FAIL_ONCE)
+        script.chmod(0o644)
+        yarn = YarnEngine(settings, reducers=2, properties=properties, python=f"python3 {script}").run(job, files)
+    assert yarn.lines == local.lines
+    assert yarn.counters == local.counters
+    assert _leftovers(settings) == []
+
+
+@pytest.mark.stack
 def test_an_absent_resource_manager_is_told(settings: Settings, files: list[str], tmp_path: Path) -> None:
     assert settings.hadoop_conf_dir is not None
     for file in settings.hadoop_conf_dir.iterdir():
@@ -111,10 +165,38 @@ def test_counters_are_read_from_the_client(tmp_path: Path) -> None:
 def test_a_starved_application_is_told() -> None:
     output = _Output()
     output.take("INFO YarnClientImpl: Submitted application application_1_0001")
-    output.starved = True
+    output.given_up = True
     error = output.error(143)
     assert isinstance(error, UnreachableError)
-    assert "application_1_0001" in str(error)
+    assert "application_1_0001 but given it no container" in str(error)
+
+
+SLOW = """#!/bin/sh
+echo "INFO YarnClientImpl: Submitted application application_1_0001"
+echo "INFO Job: The url to track the job: http://rm:8088/proxy/application_1_0001/"
+echo "INFO Job: Job job_1_0001 running in uber mode : false"
+for percent in 1 2 3 4 5 6; do sleep 0.3; echo "INFO Job:  map $percent% reduce 0%"; done
+echo "INFO RetryInvocationHandler: java.net.ConnectException" # no sign of life
+exec sleep 60
+"""
+
+
+def test_an_application_that_does_not_get_on_is_killed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    java = tmp_path / "bin" / "java"
+    java.parent.mkdir()
+    java.write_text(SLOW)
+    java.chmod(0o755)
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path))
+    monkeypatch.setattr("meteo_hadoop.yarn_client.PROGRESS_WAIT", 1.2)
+    killed: list[str] = []
+    client = YarnClient(tmp_path, tmp_path, "hdfs")
+    monkeypatch.setattr(client, "_application", lambda action, application, _: killed.append(f"{action} {application}"))
+    begun = time.monotonic()
+    with pytest.raises(UnreachableError, match=r"application_1_0001 \(http://rm:8088/\S+\) has run for 1 s without"):
+        client.run([], tmp_path)
+    # It got on for 1.8 s before it stood still.
+    assert 3.0 <= time.monotonic() - begun < 20
+    assert killed == ["-kill application_1_0001"]
 
 
 def _leftovers(settings: Settings) -> list[str]:
