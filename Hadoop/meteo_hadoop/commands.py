@@ -46,7 +46,7 @@ def export(
     every: Every = None,
     cron: At = None,
     compact: Annotated[
-        bool, typer.Option("--compact", help="Then merge the files of each day that has ended.")
+        bool, typer.Option("--compact", help="Then merge each past day's files, and write its Parquet.")
     ] = False,
 ) -> None:
     """Write what was consumed to HDFS, each row into exactly one file of its day."""
@@ -214,12 +214,21 @@ def _export(settings: Settings, _: _Tell) -> _Done:
 
 def _compact(settings: Settings) -> _Done:
     from meteo_hadoop.compact import compact
+    from meteo_hadoop.parquet import write_ended
 
     with progress() as display, closing(open_database(settings, "compact")) as database:
         task = display.add_task("merging days", total=None)
         merged = compact(settings, database, lambda done, total: display.update(task, completed=done, total=total))
+        task = display.add_task("writing Parquet", total=None)
+        written = write_ended(
+            settings,
+            database,
+            datetime.now(settings.zone).date(),
+            lambda done, total: display.update(task, completed=done, total=total),
+        )
     line = f"merged {numbered(merged.files, 'file')} of {numbered(merged.days, 'day')}"
-    return _Done({"merged_days": merged.days, "merged_files": merged.files}, [line])
+    facts = {"merged_days": merged.days, "merged_files": merged.files, "parquet_days": written}
+    return _Done(facts, [f"{line}, wrote the Parquet of {numbered(written, 'day')}"])
 
 
 def _aggregate(

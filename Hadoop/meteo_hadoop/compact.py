@@ -11,16 +11,15 @@ makes out from the files' lengths and digests what has become of them.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from dataclasses import dataclass
 from datetime import date, datetime
 
 import structlog
 from psycopg2.extensions import connection as Connection  # noqa: N812
 
-from meteo_common.database import connect, transaction
+from meteo_common.database import transaction
 from meteo_common.errors import MismatchError
 from meteo_common.failpoints import reach
 from meteo_common.settings import Settings
@@ -28,6 +27,7 @@ from meteo_hadoop.locks import day_locks, still_held
 from meteo_hadoop.manifest import Days, Manifest
 from meteo_hadoop.plans import open_files
 from meteo_hadoop.webhdfs import THREADS, FileSystem
+from meteo_hadoop.workers import Report, each_day
 
 log = structlog.get_logger()
 
@@ -35,53 +35,47 @@ SOURCES_AT_ONCE = 100
 """Their paths are in the request's URL, about 90 bytes each; Hadoop takes 64 KB of it."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Merged:
     """What a run has merged."""
 
     days: int = 0
     files: int = 0
 
-    def add(self, other: Merged) -> None:
-        """Add what other days came to."""
-        self.days += other.days
-        self.files += other.files
-
 
 class Merger:
-    """Merges days, one at a time, on the connection that holds the day's lock."""
+    """Merges days, each on a connection that holds the day's lock."""
 
     ENDED = "SELECT day FROM days WHERE day < %s ORDER BY day"
     INTERRUPTED = "SELECT day FROM days WHERE merge_begun_at IS NOT NULL ORDER BY day"
     BEGIN = "UPDATE days SET merge_begun_at = now() WHERE day = %s"
     END = "UPDATE days SET merge_begun_at = NULL WHERE day = %s"
 
-    def __init__(self, settings: Settings, connection: Connection) -> None:
+    def __init__(self, settings: Settings) -> None:
         self._filesystem = FileSystem(settings)
         self._days = Days(self._filesystem, settings.hdfs_base_path)
-        self._connection = connection
 
-    def merge(self, day: date) -> Merged:
+    def merge(self, connection: Connection, day: date) -> Merged:
         """Merge the day's files into the first of them by name.
 
         A day that a plan still owes a file is left to the next time: the plan names files that must not have gone.
         """
-        with day_locks(self._connection, [day]):
+        with day_locks(connection, [day]):
             manifest = self._days.read(day)
-            if manifest is None or len(manifest.files) < 2 or open_files(self._connection, day):
+            if manifest is None or len(manifest.files) < 2 or open_files(connection, day):
                 return Merged()
             files = len(manifest.files)
-            self._note(self.BEGIN, day)
+            _note(connection, self.BEGIN, day)
             target, *sources = sorted(manifest.files)
             for first in range(0, len(sources), SOURCES_AT_ONCE):
-                self._concat(manifest, target, sources[first : first + SOURCES_AT_ONCE])
-            self._note(self.END, day)
+                self._concat(connection, manifest, target, sources[first : first + SOURCES_AT_ONCE])
+            _note(connection, self.END, day)
         return Merged(1, files)
 
-    def settle(self, day: date) -> None:
+    def settle(self, connection: Connection, day: date) -> None:
         """Bring the manifest in line with a merge that died; raises MismatchError when no merge left the day so."""
-        with day_locks(self._connection, [day]):
-            if day not in interrupted(self._connection):
+        with day_locks(connection, [day]):
+            if day not in interrupted(connection):
                 return  # it had not died, only not ended yet
             manifest = self._days.read(day)
             if manifest is None:
@@ -91,11 +85,11 @@ class Merger:
             take_over(manifest, target, [name for name in sources if name not in present])
             self._verify(manifest, target)
             self._days.write(manifest)
-            self._note(self.END, day)
+            _note(connection, self.END, day)
         log.info("finished a merge that had been interrupted", day=day.isoformat())
 
-    def _concat(self, manifest: Manifest, target: str, sources: Sequence[str]) -> None:
-        still_held(self._connection)
+    def _concat(self, connection: Connection, manifest: Manifest, target: str, sources: Sequence[str]) -> None:
+        still_held(connection)
         reach("compact.before_concat")
         day = manifest.day
         self._filesystem.concat(self._days.path(day, target), [self._days.path(day, name) for name in sources])
@@ -122,10 +116,6 @@ class Merger:
         if start != len(content):
             raise MismatchError(f"{name} of {manifest.day} has {len(content)} bytes, its segments {start}.")
 
-    def _note(self, statement: str, day: date) -> None:
-        with transaction(self._connection) as cursor:
-            cursor.execute(statement, (day,))
-
 
 def take_over(manifest: Manifest, target: str, sources: Sequence[str]) -> None:
     """Move the segments of `sources` behind those of `target`, in their order."""
@@ -136,6 +126,11 @@ def take_over(manifest: Manifest, target: str, sources: Sequence[str]) -> None:
 def bytes_of(manifest: Manifest, name: str) -> int:
     """Return the bytes of a file's segments."""
     return sum(segment.bytes for segment in manifest.files[name])
+
+
+def _note(connection: Connection, statement: str, day: date) -> None:
+    with transaction(connection) as cursor:
+        cursor.execute(statement, (day,))
 
 
 def interrupted(connection: Connection) -> list[date]:
@@ -149,13 +144,13 @@ def finish_merges(settings: Settings, connection: Connection) -> None:
     """Finish the merges that were cut off; one that cannot be is told in the log and leaves the others alone."""
     for day in interrupted(connection):
         try:
-            Merger(settings, connection).settle(day)
+            Merger(settings).settle(connection, day)
         except MismatchError as error:
             log.error("a merge cannot be finished", day=day.isoformat(), error=str(error))
 
 
-def compact(settings: Settings, connection: Connection, report: Callable[[int, int], None] = lambda *_: None) -> Merged:
-    """Merge every day that has ended and has more than one file; `report(done, total)` is told of days.
+def compact(settings: Settings, connection: Connection, report: Report = lambda *_: None) -> Merged:
+    """Merge every day that has ended and has more than one file; `report` is told of days.
 
     Raises UnreachableError when a server is away: what was merged stays merged.
     """
@@ -169,21 +164,7 @@ def compact(settings: Settings, connection: Connection, report: Callable[[int, i
         manifest = partitions.read(day)
         return manifest is not None and len(manifest.files) > 1
 
-    total, done = Merged(), 0
-
-    def merge_share(share: list[date]) -> Merged:
-        nonlocal done
-        merged = Merged()
-        with closing(connect(settings, "compact")) as own:
-            merger = Merger(settings, own)
-            for day in share:
-                merged.add(merger.merge(day))
-                done += 1
-                report(done, len(days))
-        return merged
-
-    with ThreadPoolExecutor(THREADS, thread_name_prefix="compact") as pool:
+    with ThreadPoolExecutor(THREADS) as pool:
         days = [day for day, many in zip(ended, pool.map(has_many, ended), strict=True) if many]
-        for merged in pool.map(merge_share, [days[start::THREADS] for start in range(min(THREADS, len(days)))]):
-            total.add(merged)
-    return total
+    merged = each_day(settings, "compact", days, Merger(settings).merge, report)
+    return Merged(sum(each.days for each in merged), sum(each.files for each in merged))

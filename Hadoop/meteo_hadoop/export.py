@@ -26,6 +26,7 @@ from meteo_hadoop.compact import finish_merges
 from meteo_hadoop.ledger import Ledger
 from meteo_hadoop.locks import day_locks, still_held
 from meteo_hadoop.manifest import Days, Manifest, Segment
+from meteo_hadoop.parquet import write_stale
 from meteo_hadoop.plans import PlannedFile, Plans, mark_published, open_files
 from meteo_hadoop.webhdfs import THREADS, FileSystem
 
@@ -173,6 +174,7 @@ def export_once(settings: Settings, report: Callable[[int, int], None] = lambda 
                 pool.shutdown(wait=True, cancel_futures=True)
                 raise
         plans.finish()
+        write_stale(settings, database)
     finally:
         exporter.close()
         database.close()

@@ -32,6 +32,8 @@ FAILPOINTS = (
     "compact.before_concat",
     "compact.after_concat",
     "compact.after_manifest",
+    "parquet.before_write",
+    "parquet.after_write",
     "aggregate.before_compute",
     "aggregate.after_compute",
     "aggregate.after_generation",
