@@ -82,17 +82,21 @@ class Exporter:
             if not files:
                 return Exported()
             manifest = self._manifest(connection, day)
+            there = {entry.name for entry in self._filesystem.list(self._days.directory(day))}
             exported = Exported(days={day})
             for file in files:
+                if is_published(manifest, file):
+                    continue
                 refuse_overlap(manifest, file)
-                segment = self._write(connection, file)
+                segment = self._write(connection, file, unexplained=file.name in there)
                 manifest.files[file.name] = [segment]
                 manifest.cover(file.first_observed_at, file.last_observed_at)
                 exported.rows += segment.rows
                 exported.bytes += segment.bytes
             reach("export.before_manifest")
-            still_held(connection)
-            self._days.write(manifest)
+            if exported.rows:
+                still_held(connection)
+                self._days.write(manifest)
             reach("export.after_manifest")
             mark_published(connection, day, files)
         reach("export.after_day")
@@ -117,7 +121,7 @@ class Exporter:
         connection: Connection = self._local.connection
         return connection
 
-    def _write(self, connection: Connection, file: PlannedFile) -> Segment:
+    def _write(self, connection: Connection, file: PlannedFile, *, unexplained: bool) -> Segment:
         # The bounds only tell PostgreSQL which months to read: in a few zones a clock once went back over midnight,
         # and a day was not one interval.
         first, last = file.day - timedelta(days=2), file.day + timedelta(days=3)
@@ -133,7 +137,7 @@ class Exporter:
         )
         reach("export.before_write")
         path = self._days.path(file.day, file.name)
-        written = self._filesystem.publish(path, copied(connection, statement), file.rows)
+        written = self._filesystem.publish(path, copied(connection, statement), file.rows, unexplained=unexplained)
         reach("export.after_rename")
         return Segment(
             partition=file.partition,
@@ -197,20 +201,37 @@ def _add(total: Exported, future: Future[Exported], broken: list[MismatchError])
     total.days |= exported.days
 
 
+def is_published(manifest: Manifest, file: PlannedFile) -> bool:
+    """Say whether the day has just these records already, in whatever file: an export died before it noted so.
+
+    Raises MismatchError when the manifest has another number of rows for them.
+    """
+    for name, segments in manifest.files.items():
+        for segment in segments:
+            if (segment.topic_generation, segment.partition, segment.from_offset, segment.to_offset) == (
+                file.topic_generation,
+                file.partition,
+                file.from_offset,
+                file.to_offset,
+            ):
+                if segment.rows != file.rows:
+                    raise MismatchError(
+                        f"{name} of {file.day} holds {segment.rows} rows, PostgreSQL has {file.rows} for it: were rows"
+                        " of the table weather changed? Restore them; nothing has been overwritten."
+                    )
+                return True
+    return False
+
+
 def refuse_overlap(manifest: Manifest, file: PlannedFile) -> None:
     """Raise MismatchError when another file of the day has some of these records already."""
     for name, segments in manifest.files.items():
         for segment in segments:
             same = (segment.topic_generation, segment.partition) == (file.topic_generation, file.partition)
-            if (
-                name != file.name
-                and same
-                and segment.from_offset < file.to_offset
-                and file.from_offset < segment.to_offset
-            ):
+            if same and segment.from_offset < file.to_offset and file.from_offset < segment.to_offset:
                 raise MismatchError(
-                    f"{file.name} of {file.day} overlaps {name}, which is there already: was the database restored to"
-                    " an earlier state than HDFS?"
+                    f"{file.name} of {file.day} overlaps {name}, which is there already: PostgreSQL was restored to an"
+                    " earlier state than HDFS; run ./meteo export --verify."
                 )
 
 

@@ -83,8 +83,12 @@ class FileSystem:
     def length(self, path: str) -> int | None:
         """Return a file's length in bytes, None when there is none."""
         with self._translated(path):
-            status = self._client.status(path, strict=False)
-        return None if status is None else int(status["length"])
+            try:
+                return int(self._client.status(path)["length"])
+            except HdfsError as error:
+                if error.exception == "FileNotFoundException":
+                    return None
+                raise
 
     def read(self, path: str) -> bytes:
         """Return a file's bytes. Raises FileVanishedError when there is none."""
@@ -103,9 +107,13 @@ class FileSystem:
         with self._translated(target):
             self._client._concat(target, sources=",".join(sources))
 
-    def publish(self, path: str, chunks: Iterable[bytes], lines: int | None = None) -> Written:
+    def publish(
+        self, path: str, chunks: Iterable[bytes], lines: int | None = None, *, unexplained: bool = False
+    ) -> Written:
         """Write the chunks under a temporary name, check length and, if given, lines, and rename onto `path`.
 
+        `unexplained`: a file lies at `path` that no book mentions. With the same bytes it is our own, of a writer that
+        died after its rename; with others it is a stranger's, which MismatchError refuses to overwrite.
         Whoever publishes into a day holds the day's lock, so that the temporary name is ours alone: what lies there
         is a dead writer's and is overwritten.
         """
@@ -119,6 +127,11 @@ class FileSystem:
             raise TransientError(f"HDFS holds {length} of the {written.bytes} bytes written to {temporary}.")
         if lines is not None and written.lines != lines:
             raise MismatchError(f"{written.lines} rows were to go into {path}, the plan says {lines}.")
+        if unexplained and not self._holds(path, written):
+            self.delete(temporary)
+            raise MismatchError(
+                f"{path} is taken by a file that is none of ours, or was changed; it was not overwritten: move it away."
+            )
         reach("export.after_write")
         self._rename(temporary, path, written)
         return written
@@ -131,8 +144,11 @@ class FileSystem:
             try:
                 self._rename_once(temporary, path)
             except FileVanishedError:
-                if self.length(path) != written.bytes or hashlib.sha256(self.read(path)).hexdigest() != written.sha256:
+                if not self._holds(path, written):
                     raise MismatchError(f"{path} is not what was renamed to it; run the command again.") from None
+
+    def _holds(self, path: str, written: Written) -> bool:
+        return self.length(path) == written.bytes and hashlib.sha256(self.read(path)).hexdigest() == written.sha256
 
     def _rename_once(self, temporary: str, path: str) -> None:
         with self._translated(temporary):
