@@ -11,60 +11,12 @@ from dataclasses import replace
 import pytest
 import tiers
 from between import FAULTS, HdfsProxy, Plan, PostgresProxy, hdfs_proxy
+from exporting import Work, told
 from psycopg2.extensions import make_dsn, parse_dsn
 from pydantic import SecretStr
 
 from conftest import Tenant, TenantMaker
-from meteo_common.database import open_database
-from meteo_common.errors import MeteoError, TransientError
-from meteo_hadoop.export import export_once
-from meteo_hadoop.reconcile import reconcile_tiers
-
-ROWS = 12
-"""A slice: 2 partitions, 6 rows each, over the night in which Paris loses an hour."""
-
-
-class Work:
-    """A tenant with rows to export, written straight into the tables: Kafka and the consumer are not under test."""
-
-    MONTH = "CREATE TABLE weather_2013_03 PARTITION OF weather FOR VALUES FROM ('2013-03-01Z') TO ('2013-04-01Z')"
-    TOPIC = "INSERT INTO topics (generation, topic_id, name) VALUES (1, gen_random_uuid(), %s) ON CONFLICT DO NOTHING"
-    MOVE = """
-        INSERT INTO positions (topic_id, partition, first_offset, next_offset)
-        SELECT topic_id, p, 0, 0 FROM topics, generate_series(0, 1) AS p ON CONFLICT DO NOTHING;
-        UPDATE positions SET next_offset = next_offset + 6
-    """
-    ROWS = """
-        INSERT INTO weather (date_time, msg_offset, partition, topic_generation, value)
-        SELECT at, next_offset + n, partition, 1, jsonb_build_object('station_id', 'replay:JFK', 'observed_at', at,
-            'n', next_offset + n)
-        FROM positions, generate_series(0, 5) AS n,
-            LATERAL (SELECT '2013-03-30T20:30:00Z'::timestamptz + n * interval '1 hour') AS t (at)
-    """
-
-    def __init__(self, tenant: Tenant) -> None:
-        self.tenant = tenant
-        self.rows = 0
-        with closing(open_database(tenant.settings, "test")) as database, database, database.cursor() as cursor:
-            cursor.execute(self.MONTH)
-            cursor.execute(self.TOPIC, (tenant.settings.topic_name,))
-
-    def give(self) -> None:
-        """Add a slice to export."""
-        self.tenant.query(self.ROWS if self.rows else self.MOVE.partition(";")[0])
-        if not self.rows:
-            self.tenant.query(self.ROWS)
-        self.tenant.query("UPDATE positions SET next_offset = next_offset + 6")
-        self.rows += ROWS
-
-    def assert_whole(self) -> None:
-        """Fail unless each row is in exactly one segment, and the books, the manifests and the files agree."""
-        found = sorted((row["partition"], row["msg_offset"]) for _, _, row in tiers.read_lines(self.tenant))
-        assert found == sorted(self.tenant.query("SELECT partition, msg_offset FROM weather"))
-        assert len(found) == len(set(found)) == self.rows
-        report = reconcile_tiers(self.tenant.settings, deep=True)
-        assert report.mismatches == []
-        assert [day.pending for day in report.days] == [["to be aggregated"]] * 2
+from meteo_common.errors import TransientError
 
 
 @pytest.fixture(scope="module", params=FAULTS)
@@ -100,15 +52,6 @@ def through(tenant: Tenant, hdfs: HdfsProxy | None = None, postgres: PostgresPro
         url = tenant.settings.database_url.get_secret_value()
         update["database_url"] = SecretStr(make_dsn(url, port=postgres.port, host="127.0.0.1", sslmode="disable"))
     return replace(tenant, settings=tenant.settings.model_copy(update=update))
-
-
-def told(tenant: Tenant) -> MeteoError | None:
-    """Export, and return what it told instead of ending well."""
-    try:
-        export_once(tenant.settings)
-    except MeteoError as error:
-        return error
-    return None
 
 
 def kill_at(tenant: Tenant, plan: Plan, matches: Callable[[str], bool]) -> None:
