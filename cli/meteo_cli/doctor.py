@@ -301,7 +301,8 @@ def _database_time(settings: Settings) -> datetime:
 def _namenode_time(settings: Settings) -> datetime:
     try:
         answer = requests.get(settings.hdfs_url, timeout=stack.PROBE_SECONDS)
-        return parsedate_to_datetime(answer.headers["Date"])
+        # The NameNode says it twice, and two of them together are no date.
+        return parsedate_to_datetime(answer.headers["Date"].partition(" GMT")[0] + " GMT")
     except (requests.RequestException, KeyError, ValueError) as error:
         where = urlsplit(settings.hdfs_url).netloc
         raise MismatchError(

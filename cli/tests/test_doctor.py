@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from conftest import Tenant
 from meteo_cli import doctor
 from meteo_cli.doctor import GUARANTEE, Machine, answers
 from meteo_common.settings import Settings
@@ -121,3 +122,10 @@ def test_a_clock_that_is_apart_is_told(monkeypatch: pytest.MonkeyPatch, ahead: i
     monkeypatch.setattr(doctor, "_database_time", lambda _: datetime.now(UTC) + timedelta(seconds=ahead))
     monkeypatch.setattr(doctor, "_namenode_time", lambda _: datetime.now(UTC))
     assert [finding.severity for finding in doctor.check_clocks(Machine())] == [severity, "ok"]
+
+
+def test_servers_that_are_up_are_found_well(tenant: Tenant) -> None:
+    report = json.loads(tenant.meteo("doctor", "--json", code=None))
+    clocks = [each for each in report["findings"] if each["check"] == "clocks"]
+    assert [each["severity"] for each in clocks] == ["ok", "ok"], clocks
+    assert [each["what"] for each in clocks] == ["the clock of PostgreSQL agrees", "the clock of the NameNode agrees"]

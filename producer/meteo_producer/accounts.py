@@ -111,7 +111,7 @@ class Report:
         account = self.account
         return [
             *(
-                f"{account.provider}: {each.used:g} of {each.limit} {account.unit} in {format_duration(each.seconds)}"
+                f"{account.provider}: {each.used:.10g} of {each.limit} {account.unit} in {format_duration(each.seconds)}"
                 f" are used; {account.budget_setting} sets the limit."
                 for each in self.windows
                 if each.used >= NEARLY * each.limit
@@ -251,14 +251,14 @@ class Accounts:
         """Return the error that the allowance does not let this be taken now, None when it does."""
         if cost > allowance.amount:
             raise UsageError(
-                f"One request to {account.provider} costs {cost:g} {account.unit}, more than {account.budget_setting}"
+                f"One request to {account.provider} costs {cost:.10g} {account.unit}, more than {account.budget_setting}"
                 f" ever allows ({allowance.amount} in {format_duration(allowance.seconds)}); raise it, or ask for less."
             )
         used, free_at = self._free_at(database, account, allowance, cost, now)
         if free_at <= now:
             return None
         return BudgetSpentError(
-            f"The budget of {account.provider} is spent: {used:g} of {allowance.amount} {account.unit} in"
+            f"The budget of {account.provider} is spent: {used:.10g} of {allowance.amount} {account.unit} in"
             f" {format_duration(allowance.seconds)} ({account.budget_setting}); it is asked again in"
             f" {format_duration(free_at - now)}.",
             free_at - now,

@@ -89,7 +89,7 @@ class Budget:
         account, cost = self._accounts[self._name], self._history.cost(1)
         if cost > min(_spendable(each.amount) for each in account.allowances):
             raise UsageError(
-                f"A day costs {cost:g} {account.unit}, more than {account.budget_setting} leaves for past days:"
+                f"A day costs {cost:.10g} {account.unit}, more than {account.budget_setting} leaves for past days:"
                 f" a fifth is kept for live weather; raise it if your plan allows more."
             )
         seconds = self._accounts.wait(self._name, cost, RESERVE)

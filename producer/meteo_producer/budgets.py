@@ -32,8 +32,8 @@ def rows_of(report: Report) -> list[tuple[str, ...]]:
         (
             account.name,
             format_duration(each.seconds),
-            f"{each.used:g}",
-            f"{each.left:g}",
+            f"{each.used:.10g}",
+            f"{each.left:.10g}",
             str(each.limit),
             account.unit,
         )
