@@ -3,64 +3,26 @@
 from __future__ import annotations
 
 import json
-import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-import requests
+import running
 import tiers
+from running import Running
 
 from conftest import Tenant
 
 DAY = "2013-03-30"
-STOPPED_WITHIN = 10
 CONSUME = ("consume",)
 EXPORT = ("export", "--every", "1s")
 AGGREGATE = ("aggregate", "--every", "1s")
-
-
-@dataclass
-class Running:
-    """A service, its metrics' port and its log."""
-
-    process: subprocess.Popen[bytes]
-    port: int
-    log: Path
-
-    def get(self, path: str) -> requests.Response | None:
-        try:
-            return requests.get(f"http://127.0.0.1:{self.port}{path}", timeout=5)
-        except requests.ConnectionError:
-            return None
-
-    def ready(self) -> bool:
-        assert self.process.poll() is None, self.log.read_text("utf-8")
-        answer = self.get("/healthz")
-        return answer is not None and answer.status_code == 200
-
-    def waits(self) -> bool:
-        """Say whether the service tells that it waits for a server."""
-        assert self.process.poll() is None, self.log.read_text("utf-8")
-        answer = self.get("/healthz")
-        return answer is not None and answer.json()["waiting_for"] is not None
-
-    def events(self) -> list[dict[str, Any]]:
-        """Return the log, every line of which must be one JSON object."""
-        return [json.loads(line) for line in self.log.read_text("utf-8").splitlines()]
-
-    def stop(self) -> None:
-        """Ask it to stop; it must, in time and well."""
-        self.process.send_signal(signal.SIGTERM)
-        assert self.process.wait(STOPPED_WITHIN) == 0, self.log.read_text("utf-8")
-        tiers.assert_alone(self.process)
 
 
 @pytest.fixture
@@ -69,21 +31,14 @@ def launch(tenant: Tenant, tmp_path: Path) -> Iterator[Any]:
     started: list[Running] = []
 
     def start(*arguments: str, extra: dict[str, str] | None = None) -> Running:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
         log = tmp_path / f"{len(started)}.log"
-        environment = {"METEO_METRICS_PORT": str(port), **(extra or {})}
-        running = Running(tiers.start(tenant, *arguments, extra=environment, log=log), port, log)
-        started.append(running)
-        tiers.eventually(f"{arguments[0]} is up", running.ready)
-        return running
+        started.append(running.launch(tenant, *arguments, log=log, extra=extra))
+        started[-1].wait_until_up()
+        return started[-1]
 
     yield start
-    for running in started:
-        if running.process.poll() is None:
-            running.process.kill()
-            running.process.wait()
+    for service in started:
+        service.kill()
 
 
 @contextmanager

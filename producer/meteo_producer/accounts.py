@@ -111,8 +111,8 @@ class Report:
         account = self.account
         return [
             *(
-                f"{account.provider}: {each.used:.10g} of {each.limit} {account.unit} in {format_duration(each.seconds)}"
-                f" are used; {account.budget_setting} sets the limit."
+                f"{account.provider}: {each.used:.10g} of {each.limit} {account.unit} in"
+                f" {format_duration(each.seconds)} are used; {account.budget_setting} sets the limit."
                 for each in self.windows
                 if each.used >= NEARLY * each.limit
             ),
@@ -251,8 +251,8 @@ class Accounts:
         """Return the error that the allowance does not let this be taken now, None when it does."""
         if cost > allowance.amount:
             raise UsageError(
-                f"One request to {account.provider} costs {cost:.10g} {account.unit}, more than {account.budget_setting}"
-                f" ever allows ({allowance.amount} in {format_duration(allowance.seconds)}); raise it, or ask for less."
+                f"One request to {account.provider} costs {cost:.10g} {account.unit}, more than"
+                f" {account.budget_setting} ever allows ({allowance.amount} in {format_duration(allowance.seconds)}); raise it, or ask for less."
             )
         used, free_at = self._free_at(database, account, allowance, cost, now)
         if free_at <= now:
