@@ -252,7 +252,8 @@ class Accounts:
         if cost > allowance.amount:
             raise UsageError(
                 f"One request to {account.provider} costs {cost:.10g} {account.unit}, more than"
-                f" {account.budget_setting} ever allows ({allowance.amount} in {format_duration(allowance.seconds)}); raise it, or ask for less."
+                f" {account.budget_setting} ever allows ({allowance.amount} in {format_duration(allowance.seconds)});"
+                " raise it, or ask for less."
             )
         used, free_at = self._free_at(database, account, allowance, cost, now)
         if free_at <= now:
