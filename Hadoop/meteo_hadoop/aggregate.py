@@ -52,6 +52,7 @@ class Aggregated:
     hbase_days: int = 0
     bad_lines: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
+    engine: str = ""
     hbase_trouble: str | None = None
     without_manifest: list[date] = field(default_factory=list)
 
@@ -62,6 +63,7 @@ class Aggregated:
         self.bytes += other.bytes
         self.hbase_days += other.hbase_days
         self.bad_lines = dict(Counter(self.bad_lines) + Counter(other.bad_lines))
+        self.engine = other.engine or self.engine
         self.hbase_trouble = self.hbase_trouble or other.hbase_trouble
         self.without_manifest += other.without_manifest
 
@@ -101,7 +103,7 @@ class Aggregator:
         reach("aggregate.before_compute")
         result = run_job(daily_job(self._settings.weather_timezone, set(due)), self._engine, self._settings, sizes)
         reach("aggregate.after_compute")
-        outcome.bad_lines = result.bad_lines
+        outcome.bad_lines, outcome.engine = result.bad_lines, result.engine
         by_day = result.by_day()
         lines = {day: by_day.get(day.isoformat(), []) for day in due}
         outcome.rows = sum(map(len, lines.values()))
@@ -202,7 +204,7 @@ def aggregate_once(
         ledger = Ledger(database)
         chosen = _choose(settings, ledger, day, all_days=all_days, changed=changed)
         if chosen:
-            tell(f"{numbered(len(chosen), 'day')} to look at, by the engine {engine}")
+            tell(f"{numbered(len(chosen), 'day')} to look at")
         outcome = Aggregated()
         aggregator = Aggregator(settings, database, locks, engine)
         for first in range(0, len(chosen), DAYS_AT_ONCE):

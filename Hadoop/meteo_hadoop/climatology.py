@@ -40,6 +40,7 @@ class Climatology:
     days: int
     stations: int
     seconds: float
+    engine: str
     bad_lines: dict[str, int] = field(default_factory=dict)
 
 
@@ -60,7 +61,7 @@ def climate_once(settings: Settings, engine: EngineName, tell: Callable[[str], N
         filesystem = FileSystem(settings)
         for reading in range(1, _READINGS + 1):
             days = list(ledger.states())
-            tell(f"{numbered(len(days), 'day')} to look at, by the engine {engine}")
+            tell(f"{numbered(len(days), 'day')} to look at")
             try:
                 result = _compute(settings, Days(filesystem, settings.hdfs_base_path), days, engine)
                 break
@@ -72,7 +73,7 @@ def climate_once(settings: Settings, engine: EngineName, tell: Callable[[str], N
         path = climate_path(settings)
         still_held(locks)
         filesystem.publish(path, [line + b"\n" for _, line in result.lines], lines=len(result.lines))
-    return Climatology(path, len(days), len(result.lines), time.monotonic() - started, result.bad_lines)
+    return Climatology(path, len(days), len(result.lines), time.monotonic() - started, result.engine, result.bad_lines)
 
 
 @contextmanager

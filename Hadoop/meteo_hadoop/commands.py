@@ -31,7 +31,7 @@ CYCLE_LIMIT = 3600.0
 Day = Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="One day, YYYY-MM-DD.")]
 Every = Annotated[str | None, typer.Option(help="Go on, a cycle each time this is over, such as 10m.")]
 At = Annotated[str | None, typer.Option("--cron", help='Go on, by a cron expression, such as "*/10 * * * *".')]
-Engine = Annotated[EngineName, typer.Option(help="Processes here, or YARN.")]
+Engine = Annotated[EngineName, typer.Option(help="Processes here, or YARN; auto = by the size of the input.")]
 Once = Annotated[bool, typer.Option("--once", help="One cycle; the default without --every and --cron.")]
 
 
@@ -62,7 +62,7 @@ def aggregate(
     date: Day = None,
     changed: Annotated[bool, typer.Option("--changed", help="The days whose files have changed (default).")] = False,
     all_days: Annotated[bool, typer.Option("--all", help="Every day.")] = False,
-    engine: Engine = "local",
+    engine: Engine = "auto",
     once: Once = False,
     every: Every = None,
     cron: At = None,
@@ -81,7 +81,7 @@ def aggregate(
     run_command(run)
 
 
-def climate(engine: Engine = "local", once: Once = False, every: Every = None, cron: At = None) -> None:
+def climate(engine: Engine = "auto", once: Once = False, every: Every = None, cron: At = None) -> None:
     """Compute each station's climate over all days by MapReduce: monthly normals, rain days, wind rose."""
     run_command(lambda: _cycle("climate", lambda settings, tell: _climate(settings, tell, engine), once, every, cron))
 
@@ -240,7 +240,7 @@ def _aggregate(
     outcome = aggregate_once(settings, engine, day, all_days=all_days, changed=changed, tell=tell)
     lines = [
         f"aggregated {numbered(len(outcome.days), 'day')} into {numbered(outcome.rows, 'row')},"
-        f" {numbered(outcome.hbase_days, 'day')} into HBase, in {outcome.seconds:.1f} s",
+        f" {numbered(outcome.hbase_days, 'day')} into HBase, in {outcome.seconds:.1f} s{_by(outcome.engine)}",
         *_bad_lines(outcome.bad_lines),
     ]
     if outcome.hbase_trouble:
@@ -251,6 +251,7 @@ def _aggregate(
         "bytes": outcome.bytes,
         "hbase_days": outcome.hbase_days,
         "bad_lines": outcome.bad_lines,
+        "engine": outcome.engine,
         "seconds": round(outcome.seconds, 3),
     }
     return _Done(facts, lines)
@@ -262,16 +263,21 @@ def _climate(settings: Settings, tell: _Tell, engine: EngineName) -> _Done:
     outcome = climate_once(settings, engine, tell)
     lines = [
         f"climate of {numbered(outcome.stations, 'station')} over {numbered(outcome.days, 'day')}"
-        f" in {outcome.path}, in {outcome.seconds:.1f} s",
+        f" in {outcome.path}, in {outcome.seconds:.1f} s{_by(outcome.engine)}",
         *_bad_lines(outcome.bad_lines),
     ]
     facts = {
         "stations": outcome.stations,
         "days": outcome.days,
         "bad_lines": outcome.bad_lines,
+        "engine": outcome.engine,
         "seconds": round(outcome.seconds, 3),
     }
     return _Done(facts, lines)
+
+
+def _by(engine: str) -> str:
+    return f" by the engine {engine}" if engine else ""
 
 
 def _bad_lines(bad_lines: dict[str, int]) -> list[str]:

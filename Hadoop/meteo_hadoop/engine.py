@@ -12,10 +12,14 @@ from meteo_hadoop.job import Job, Key
 
 @dataclass(frozen=True)
 class Result:
-    """`lines`: (partition, line without newline) sorted by partition; `counters`: the job's, by name."""
+    """`lines`: (partition, line without newline) sorted by partition; `counters`: the job's, by name.
+
+    `engine`: whose result it is, where a choice was left.
+    """
 
     lines: list[tuple[Key, bytes]]
     counters: dict[str, int] = field(default_factory=dict)
+    engine: str = ""
 
     def by_day(self) -> dict[str, list[tuple[str, bytes]]]:
         """Return day → [(station_id, line)] sorted by station_id, of a job whose partitions are (day, station_id)."""

@@ -22,9 +22,11 @@ from hypothesis import strategies as st
 from weather_rows import PARIS, assert_close, compute, expected, random_rows, row
 
 from meteo_common.errors import UnreachableError
+from meteo_common.settings import load_settings
 from meteo_hadoop import observations, rows, rows_plain
 from meteo_hadoop.bundle import pack
 from meteo_hadoop.daily import daily_job
+from meteo_hadoop.engines import YARN_FROM_BYTES, choose_engine
 from meteo_hadoop.job import Job, gather, merge, reduce_groups
 from meteo_hadoop.local import LocalEngine
 from meteo_hadoop.source import FileVanishedError, Source
@@ -318,3 +320,16 @@ def test_duckdb_agrees(tmp_path: Path) -> None:
     assert [tuple(item[name] for name in names) for item in found] == [
         (*one[:3], *(pytest.approx(value, abs=1e-9) for value in one[3:])) for one in found_by_duckdb
     ]
+
+
+def test_the_size_of_the_input_chooses_where_nobody_does() -> None:
+    here = load_settings(hadoop_conf_dir=Path("conf"), hadoop_classpath_jars=Path("jars"))
+    without_yarn = here.model_copy(update={"hadoop_conf_dir": None})
+    year, large = 28_000_000, YARN_FROM_BYTES
+    assert [choose_engine("auto", here, size) for size in (0, year, large - 1, large)] == [
+        *("local", "local", "local", "yarn"),
+    ]  # fmt: skip
+    assert choose_engine("auto", without_yarn, large) == "local"
+    assert [choose_engine(name, without_yarn, size) for name in ("local", "yarn") for size in (0, large)] == [
+        *("local", "local", "yarn", "yarn"),
+    ]  # fmt: skip

@@ -17,6 +17,7 @@ from weather_rows import PARIS, random_rows
 
 from meteo_common.errors import TerminalError, TransientError, UnreachableError, UsageError
 from meteo_common.settings import Settings, load_settings
+from meteo_hadoop import bundle
 from meteo_hadoop.climate import climate_job
 from meteo_hadoop.daily import daily_job
 from meteo_hadoop.job import Job
@@ -83,6 +84,17 @@ def test_a_task_that_fails_shows_its_traceback(settings: Settings, files: list[s
     assert re.search(r"Its attempt_\d+_\d+_m_0+_0 ended with: .*local_time.py\", line \d+, in __init__ \| ", said)
     assert said.endswith("ZoneInfoNotFoundError: 'No time zone found with key Nowhere/Else'")
     assert _leftovers(settings) == []
+
+
+@pytest.mark.stack
+def test_a_node_needs_nothing_but_python(settings: Settings, files: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    job = climate_job(PARIS)
+    local = LocalEngine(Source(settings.hdfs_url, settings.hdfs_user)).run(job, files)
+    # As on a machine that msgspec's compiled part does not fit; -S -E leaves out what is installed on the node.
+    packed = bundle._files
+    monkeypatch.setattr(bundle, "_files", lambda name: [file for file in packed(name) if file.suffix == ".py"])
+    yarn = YarnEngine(settings, python="python3 -S -E").run(job, files)
+    assert (yarn.lines, yarn.counters) == (local.lines, local.counters)
 
 
 FAIL_ONCE = """import os, runpy, sys

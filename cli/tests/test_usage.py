@@ -54,7 +54,7 @@ def program(tmp_path: Path) -> Program:
         ("produce --source replay --from 2020-01-01", {}, "Nothing of the recorded data set is selected"),
         ("produce --source replay --city Oslo,NO", {}, "Nothing of the recorded data set is selected"),
         ("export --every 0s", {}, "--every 0s: expected a whole number with a unit"),
-        ("aggregate --engine spark", {}, "'spark' is not one of 'local', 'yarn'"),
+        ("aggregate --engine spark", {}, "'spark' is not one of 'auto', 'local', 'yarn'"),
         ("aggregate --date 2013-02-30", {}, "2013-02-30"),
         ("aggregate --all --changed", {}, "--date, --changed and --all exclude one another"),
         ("reconcile --date yesterday", {}, "yesterday"),
