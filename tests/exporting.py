@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import closing
 
 import tiers
 
 from conftest import Tenant
-from meteo_common.database import open_database
+from meteo_common.database import connect, open_database
 from meteo_common.errors import MeteoError
 from meteo_hadoop.export import export_once
 from meteo_hadoop.reconcile import reconcile_tiers
@@ -21,17 +22,18 @@ class Work:
 
     MONTH = "CREATE TABLE weather_2013_03 PARTITION OF weather FOR VALUES FROM ('2013-03-01Z') TO ('2013-04-01Z')"
     TOPIC = "INSERT INTO topics (generation, topic_id, name) VALUES (1, gen_random_uuid(), %s) ON CONFLICT DO NOTHING"
-    MOVE = """
+    FIRST = """
         INSERT INTO positions (topic_id, partition, first_offset, next_offset)
-        SELECT topic_id, p, 0, 0 FROM topics, generate_series(0, 1) AS p ON CONFLICT DO NOTHING;
-        UPDATE positions SET next_offset = next_offset + 6
+        SELECT topic_id, p, 0, 0 FROM topics, generate_series(0, 1) AS p ON CONFLICT DO NOTHING
     """
+    MOVE = "UPDATE positions SET next_offset = next_offset + 6"
     ROWS = """
         INSERT INTO weather (date_time, msg_offset, partition, topic_generation, value)
-        SELECT at, next_offset + n, partition, 1, jsonb_build_object('station_id', 'replay:JFK', 'observed_at', at,
-            'n', next_offset + n)
+        SELECT at, next_offset + n, partition, 1, %s::jsonb || jsonb_build_object('observed_at', said,
+            'collected_at', said)
         FROM positions, generate_series(0, 5) AS n,
-            LATERAL (SELECT '2013-03-30T20:30:00Z'::timestamptz + n * interval '1 hour') AS t (at)
+            LATERAL (SELECT '2013-03-30T20:30:00Z'::timestamptz + n * interval '1 hour') AS time (at),
+            to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') AS said
     """
 
     def __init__(self, tenant: Tenant) -> None:
@@ -43,10 +45,11 @@ class Work:
 
     def give(self) -> None:
         """Add a slice to export."""
-        self.tenant.query(self.ROWS if self.rows else self.MOVE.partition(";")[0])
-        if not self.rows:
-            self.tenant.query(self.ROWS)
-        self.tenant.query("UPDATE positions SET next_offset = next_offset + 6")
+        message = json.dumps(tiers.recorded_message())
+        with closing(connect(self.tenant.settings, "test")) as database, database, database.cursor() as cursor:
+            cursor.execute(self.FIRST)
+            cursor.execute(self.ROWS, (message,))
+            cursor.execute(self.MOVE)
         self.rows += ROWS
 
     def assert_whole(self) -> None:

@@ -48,8 +48,14 @@ def export(
     compact: Annotated[
         bool, typer.Option("--compact", help="Then merge each past day's files, and write its Parquet.")
     ] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Only make the plans anew from HDFS: after PostgreSQL was restored.")
+    ] = False,
 ) -> None:
     """Write what was consumed to HDFS, each row into exactly one file of its day."""
+    if verify:
+        run_command(lambda: _cycle("verify", _verify, True, None, None))
+        return
 
     def cycle(settings: Settings, tell: _Tell) -> _Done:
         done = _export(settings, tell)
@@ -210,6 +216,18 @@ def _export(settings: Settings, _: _Tell) -> _Done:
         {"rows": exported.rows, "bytes": exported.bytes, "days": days, "seconds": round(exported.seconds, 3)},
         [f"{line} in {exported.seconds:.1f} s"],
     )
+
+
+def _verify(settings: Settings, _: _Tell) -> _Done:
+    from meteo_hadoop.recovery import verify
+
+    verified = verify(settings)
+    line = (
+        f"{numbered(verified.segments, 'segment')} of {numbered(verified.days, 'day')} in HDFS:"
+        f" PostgreSQL did not know all of {numbered(verified.days_recovered, 'day')};"
+        f" {numbered(verified.rows_owed, 'row')} of planned ranges to export"
+    )
+    return _Done({"verified_days": verified.days, "recovered_days": verified.days_recovered}, [line])
 
 
 def _compact(settings: Settings) -> _Done:
