@@ -84,7 +84,8 @@ class Recovery:
                     AND day = (date_time AT TIME ZONE %(zone)s)::date
                     AND msg_offset >= from_offset AND msg_offset < to_offset)
         )
-        SELECT topic_generation, partition, from_offset, to_offset, day, count(*) AS rows, min(date_time) AS first_observed_at, max(date_time) AS last_observed_at
+        SELECT topic_generation, partition, from_offset, to_offset, day, count(*) AS rows,
+            min(date_time) AS first_observed_at, max(date_time) AS last_observed_at
         FROM missing JOIN pieces USING (topic_generation, partition)
         WHERE msg_offset >= from_offset AND msg_offset < to_offset
         GROUP BY topic_generation, partition, from_offset, to_offset, day
