@@ -230,3 +230,37 @@ def test_the_end_that_the_client_missed_is_asked_for(monkeypatch: pytest.MonkeyP
     assert str(error).endswith("Task failed task_1_m_000000 | Job failed as tasks failed. failedMaps:1")
     output.ended = "SUCCEEDED"
     assert isinstance(output.error(5), TransientError)
+
+
+STRAGGLE = """import os, runpy, sys, time
+attempt = os.environ["mapreduce_task_attempt_id"]
+with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "attempts"), "a") as file:
+    file.write(attempt + "\\n")
+if attempt.endswith("_m_000000_0"):
+    time.sleep(300)
+sys.argv.pop(0)
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.mark.stack
+def test_a_speculative_attempt_changes_nothing(settings: Settings, files: list[str]) -> None:
+    job = daily_job(PARIS, DAYS)
+    local = LocalEngine(Source(settings.hdfs_url, settings.hdfs_user)).run(job, files)
+    properties = {
+        "mapreduce.input.fileinputformat.split.maxsize": "500000",
+        "mapreduce.job.ubertask.enable": "false",
+        "mapreduce.map.speculative": "true",
+        # By default it looks every 15 s, and only where there are many tasks.
+        "mapreduce.job.speculative.retry-after-no-speculate": "500",
+        "mapreduce.job.speculative.minimum-allowed-tasks": "1",
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o777)  # the nodes' user writes there
+        script, attempts = Path(folder, "straggle.py"), Path(folder, "attempts")
+        script.write_text(STRAGGLE)
+        script.chmod(0o644)
+        yarn = YarnEngine(settings, properties=properties, python=f"python3 {script}").run(job, files)
+        tried = [line.rpartition("_m_")[2] for line in attempts.read_text().splitlines() if "_m_" in line]
+    assert "000000_1" in tried
+    assert (yarn.lines, yarn.counters) == (local.lines, local.counters)
