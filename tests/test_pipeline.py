@@ -41,6 +41,27 @@ INDEPENDENT = """
     FROM recorded GROUP BY ALL ORDER BY ALL
 """
 
+CLIMATE_DAYS = """
+    CREATE TABLE climate_days AS SELECT 'replay:' || origin AS station, month(day::DATE) AS month, day,
+        count(*) AS number, avg(temperature) AS average, min(temperature) AS lowest, max(temperature) AS highest,
+        sum(rain) AS rain
+    FROM recorded GROUP BY ALL
+"""
+CLIMATE_MONTHS = """
+    SELECT station, month, 1, count(*), sum(number)::INT, avg(average), min(lowest), max(highest),
+        count(rain), count(*) FILTER (rain >= 1)
+    FROM climate_days GROUP BY ALL ORDER BY ALL
+"""
+WINDS = """
+    SELECT 'replay:' || origin, floor((direction + 11.25) / 22.5)::INT % 16 AS sector,
+        list_sum([(speed >= bound)::INT FOR bound IN [2.1, 3.6, 5.7, 8.8, 11.1]]) AS class, count(*)
+    FROM recorded WHERE speed >= 0.5 AND direction IS NOT NULL GROUP BY ALL ORDER BY ALL
+"""
+STILL = """
+    SELECT 'replay:' || origin, count(*) FILTER (speed < 0.5), count(*) FILTER (speed >= 0.5 AND direction IS NULL)
+    FROM recorded GROUP BY ALL ORDER BY ALL
+"""
+
 
 def csv_path() -> str:
     folder = resources.files("meteo_producer") / "data"
@@ -122,6 +143,32 @@ def test_aggregates_equal_an_independent_computation_from_the_csv(tier: Any) -> 
             difference = row["wind_direction_mean_degrees"] - math.degrees(math.atan2(east, north))
             assert abs((difference + 180) % 360 - 180) < 1e-9
             assert 0 <= row["wind_direction_mean_degrees"] < 360
+
+
+def test_the_climate_equals_an_independent_computation_from_the_csv(replayed: Tenant) -> None:
+    replayed.meteo("climate")
+    content = FileSystem(replayed.settings).read(f"{replayed.settings.hdfs_base_path}_climate/climate.jsonl")
+    found = [json.loads(line) for line in content.splitlines()]
+    database = duckdb.connect()
+    database.execute("SET TimeZone = 'UTC'")
+    database.execute(RECORDED, [csv_path()])
+    database.execute(CLIMATE_DAYS)
+    months = [(item["station_id"], *month.values()) for item in found for month in item["months"]]
+    expected = database.execute(CLIMATE_MONTHS).fetchall()
+    assert len(expected) == 3 * 12
+    for month, wanted in zip(months, expected, strict=True):
+        assert month == tuple(pytest.approx(value, abs=1e-9) if isinstance(value, float) else value for value in wanted)
+    roses = {item["station_id"]: item["wind_rose"] for item in found}
+    counted = [
+        (station, sector, speed, number)
+        for station, rose in roses.items()
+        for sector, classes in enumerate(rose["sectors"].values())
+        for speed, number in enumerate(classes)
+        if number
+    ]
+    assert counted == database.execute(WINDS).fetchall()
+    still = [(station, rose["calm"], rose["without_direction"]) for station, rose in roses.items()]
+    assert still == database.execute(STILL).fetchall()
 
 
 def test_hours_are_counted_by_their_utc_offset(tier: Any) -> None:
