@@ -42,7 +42,6 @@ from meteo_producer.state import State
 PLACES = 3
 GOOD = (FOLDER / "openweather" / "owm_current__MagicMirrorOrg__weather-owm-current__0-cfc28.json").read_bytes()
 CITY = ";".join(f"Place{number},FR@{number}.5,2.5" for number in range(PLACES))
-LATER = format_datetime(datetime.now(UTC) + timedelta(minutes=20), usegmt=True)
 PAST = format_datetime(datetime.now(UTC) - timedelta(days=20), usegmt=True)
 
 
@@ -50,6 +49,11 @@ def http(status: int, body: bytes = b"", **headers: str) -> bytes:
     lines = [f"HTTP/1.1 {status} X", f"Content-Length: {len(body)}", "Connection: close"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+def later(minutes: int) -> str:
+    """Return the date of then: seen from when it answers, not from when this file was read."""
+    return format_datetime(datetime.now(UTC) + timedelta(minutes=minutes), usegmt=True)
 
 
 def cod(value: str) -> bytes:
@@ -167,7 +171,7 @@ ANSWERS = {
     "429, Retry-After: 1": (sending(http(429, Retry_After="1")), 4, 14),
     "429, Retry-After in the past": (sending(http(429, Retry_After=PAST)), 1, 10),
     "429, Retry-After: a billion": (sending(http(429, Retry_After="1000000000")), 0.3, 0.4),
-    "429, Retry-After in 20 minutes": (sending(http(429, Retry_After=LATER)), 0.9, 2),
+    "429, Retry-After in 20 minutes": (lambda connection: connection.sendall(http(429, Retry_After=later(20))), 0.9, 2),
     "401": (sending(http(401, b'{"cod": 401, "message": "Invalid API key"}')), 0.3, 0.4),
     "403": (sending(http(403)), 0.3, 0.4),
     "404": (sending(http(404, b'{"cod": "404", "message": "city not found"}')), 3, 9),
