@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import tempfile
+import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -31,6 +32,8 @@ MAX_REDUCERS = 8
 # Of HDFS: where everyone may write.
 TEMPORARY = "/tmp"  # noqa: S108
 _UNSAFE = re.compile(r"[,{}\[\]*?^\\\n\r]")
+_TEMPORARY_NAME = re.compile(r"_meteo_[a-z]+_(\d+)_")
+_DAY = 86400
 _PROPERTIES = {
     "mapreduce.input.fileinputformat.split.maxsize": str(SPLIT_BYTES),
     # By default the NameNode is asked for thousands of files one after the other.
@@ -142,14 +145,23 @@ class YarnEngine:
     @contextmanager
     def _outputs(self, job: Job) -> Iterator[str]:
         """Give the name of a directory that is not there yet; with those beside it, it is deleted afterwards."""
-        output = f"{TEMPORARY}/_meteo_{job.name}_{uuid.uuid4().hex}"
+        self._sweep()
+        output = f"{TEMPORARY}/_meteo_{job.name}_{int(time.time())}_{uuid.uuid4().hex}"
         try:
             yield output
         finally:
-            # What cannot be deleted now does no harm: nobody reads it.
+            # What cannot be deleted now does no harm: nobody reads it, and a later run sweeps it away.
             with suppress(MeteoError):
                 for path in (output, _history(output), _failures(output)):
                     self._delete(path)
+
+    def _sweep(self) -> None:
+        """Delete what runs that were killed a day ago or earlier have left: none lasts as long."""
+        with suppress(MeteoError):
+            for entry in self._filesystem.list(TEMPORARY):
+                match = _TEMPORARY_NAME.match(entry.name)
+                if match and int(match[1]) < time.time() - _DAY:
+                    self._delete(f"{TEMPORARY}/{entry.name}")
 
     def _delete(self, path: str) -> None:
         for entry in self._filesystem.list(path):

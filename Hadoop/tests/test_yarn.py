@@ -73,6 +73,19 @@ def test_a_job_that_fails_says_where_to_look(settings: Settings, files: list[str
 
 
 @pytest.mark.stack
+def test_what_killed_runs_left_is_swept_away(settings: Settings) -> None:
+    filesystem, now = FileSystem(settings), int(time.time())
+    old, young = (f"_meteo_daily_{at}_{uuid.uuid4().hex}" for at in (now - 90_000, now - 80_000))
+    for name in (old, f"{old}_history", young):
+        filesystem.publish(f"/tmp/{name}/deep/file", [b"x"])
+    engine = YarnEngine(settings)
+    with engine._outputs(daily_job(PARIS, None)):
+        found = {name for name in _leftovers(settings) if name.startswith((old, young))}
+    engine._delete(f"/tmp/{young}")
+    assert found == {young}
+
+
+@pytest.mark.stack
 def test_a_task_that_fails_shows_its_traceback(settings: Settings, files: list[str]) -> None:
     # What the node cannot compute: a zone whose rules do not travel with the job.
     job = replace(daily_job(PARIS, None), parameters={"zone": "Nowhere/Else"}, zones=())
