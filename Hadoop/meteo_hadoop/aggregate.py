@@ -9,7 +9,7 @@ import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import date, datetime
@@ -26,6 +26,7 @@ from meteo_common.settings import Settings
 from meteo_hadoop.compact import finish_merges
 from meteo_hadoop.daily import daily_job
 from meteo_hadoop.engines import EngineName, run_job
+from meteo_hadoop.expire import finish_expiries
 from meteo_hadoop.hbase import AggregateTable, DayWrite
 from meteo_hadoop.ledger import DayState, Ledger
 from meteo_hadoop.locks import day_locks, still_held
@@ -113,11 +114,13 @@ class Aggregator:
         reach("aggregate.after_publish")
         return lines
 
-    def _manifests(self, days: Collection[date], outcome: Aggregated) -> dict[date, Manifest]:
+    def _manifests(self, days: Mapping[date, DayState], outcome: Aggregated) -> dict[date, Manifest]:
         """Return the manifests; a day that has lost its own is left out, and told when the others are done."""
         with ThreadPoolExecutor(THREADS) as pool:
             manifests = dict(zip(days, pool.map(self._days.read, days), strict=True))
-        outcome.without_manifest = [day for day, manifest in manifests.items() if manifest is None]
+        outcome.without_manifest = [
+            day for day, manifest in manifests.items() if manifest is None and not days[day].emptied
+        ]
         return {day: manifest for day, manifest in manifests.items() if manifest is not None}
 
     def _publish(self, manifests: dict[date, Manifest], lines: dict[date, Lines]) -> dict[date, int]:
@@ -201,6 +204,7 @@ def aggregate_once(
     try:
         Plans(database, settings.weather_timezone).check_time_zone(keep=False)
         finish_merges(settings, database)
+        finish_expiries(settings, database)
         ledger = Ledger(database)
         chosen = _choose(settings, ledger, day, all_days=all_days, changed=changed)
         if chosen:

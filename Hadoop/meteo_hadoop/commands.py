@@ -51,6 +51,10 @@ def export(
     verify: Annotated[
         bool, typer.Option("--verify", help="Only make the plans anew from HDFS: after PostgreSQL was restored.")
     ] = False,
+    expire: Annotated[
+        int | None, typer.Option("--expire", metavar="DAYS", min=1, help="Then delete clean days older than this.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what --expire would delete.")] = False,
 ) -> None:
     """Write what was consumed to HDFS, each row into exactly one file of its day."""
     if verify:
@@ -58,8 +62,14 @@ def export(
         return
 
     def cycle(settings: Settings, tell: _Tell) -> _Done:
+        if dry_run:
+            if expire is None:
+                raise UsageError("--dry-run says what --expire DAYS would delete; give both.")
+            return _expire(settings, expire, dry_run=True)
         done = _export(settings, tell)
-        return done.followed_by(_compact(settings)) if compact else done
+        if compact:
+            done = done.followed_by(_compact(settings))
+        return done.followed_by(_expire(settings, expire, dry_run=False)) if expire else done
 
     run_command(lambda: _cycle("export", cycle, once, every, cron))
 
@@ -247,6 +257,26 @@ def _compact(settings: Settings) -> _Done:
     line = f"merged {numbered(merged.files, 'file')} of {numbered(merged.days, 'day')}"
     facts = {"merged_days": merged.days, "merged_files": merged.files, "parquet_days": written}
     return _Done(facts, [f"{line}, wrote the Parquet of {numbered(written, 'day')}"])
+
+
+def _expire(settings: Settings, days: int, *, dry_run: bool) -> _Done:
+    from meteo_hadoop.expire import expire
+
+    with progress() as display, closing(open_database(settings, "expire")) as database:
+        task = display.add_task("expiring days", total=None)
+        expired = expire(
+            settings,
+            database,
+            days,
+            dry_run=dry_run,
+            report=lambda done, total: display.update(task, completed=done, total=total),
+        )
+    number = len(expired.days)
+    line = f"{'would expire' if dry_run else 'expired'} {numbered(number, 'day')} of {numbered(expired.rows, 'row')}"
+    if expired.days:
+        line += f", {expired.days[0]} to {expired.days[-1]}"
+    facts = {"expired_days": number, "expired_rows": expired.rows, "kept_days": len(expired.kept)}
+    return _Done(facts, [line, *(f"  kept {day}: {reason}" for day, reason in expired.kept.items())])
 
 
 def _aggregate(

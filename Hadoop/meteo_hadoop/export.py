@@ -22,7 +22,8 @@ from meteo_common.database import connect, open_database
 from meteo_common.errors import MismatchError, UnreachableError
 from meteo_common.failpoints import reach
 from meteo_common.settings import Settings
-from meteo_hadoop.compact import finish_merges
+from meteo_hadoop.compact import Merger, finish_merges
+from meteo_hadoop.expire import Expirer, finish_expiries
 from meteo_hadoop.ledger import Ledger
 from meteo_hadoop.locks import day_locks, still_held
 from meteo_hadoop.manifest import Days, Manifest, Segment
@@ -103,8 +104,15 @@ class Exporter:
         return exported
 
     def _manifest(self, connection: Connection, day: date) -> Manifest:
+        ledger = Ledger(connection)
+        state = ledger.states([day]).get(day)
+        if state is not None and state.merge_begun_at is not None:
+            Merger(self._settings).settle(connection, day)
+        if state is not None and state.expiring:
+            Expirer(self._settings, connection).settle(day)
+            state = ledger.states([day])[day]
         manifest = self._days.read(day)
-        if manifest is None and day in Ledger(connection).states([day]):
+        if manifest is None and state is not None and not state.emptied:
             # A new one would drop what the day has already.
             raise MismatchError(f"{self._days.directory(day)} has lost its manifest; restore it from a backup.")
         return manifest or Manifest(day, self._settings.weather_timezone)
@@ -164,6 +172,7 @@ def export_once(settings: Settings, report: Callable[[int, int], None] = lambda 
         plans = Plans(database, settings.weather_timezone)
         plans.check_time_zone(keep=True)
         finish_merges(settings, database)
+        finish_expiries(settings, database)
         filesystem.make_directory(settings.hdfs_base_path)
         plans.plan()
         days = plans.open_days()

@@ -25,6 +25,12 @@ class DayState:
     hbase_stations: list[str]
     changed_at: datetime
     merge_begun_at: datetime | None
+    expired_rows: int
+    """Rows that the day had when it expired; late rows may have come since."""
+    emptied: bool
+    """It has expired, and nothing has come since."""
+    expiring: bool
+    """Its expiry has begun and not ended."""
 
     @property
     def changed(self) -> bool:
@@ -42,7 +48,11 @@ class Ledger:
 
     STATES = """
         SELECT day, files_version, aggregated_version, generation, published_generation, hbase_generation,
-            hbase_stations, changed_at, merge_begun_at
+            hbase_stations, changed_at, merge_begun_at,
+            (SELECT coalesce(sum(rows), 0)::bigint FROM expired_days WHERE expired_days.day = days.day),
+            EXISTS (SELECT FROM expired_days AS gone WHERE gone.day = days.day
+                AND gone.files_version = days.files_version),
+            EXISTS (SELECT FROM expired_days AS gone WHERE gone.day = days.day AND expired_at IS NULL)
         FROM days
     """
     # From the clock, so that a ledger restored from a backup still gives out more than HBase has seen.

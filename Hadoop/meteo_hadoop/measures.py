@@ -52,7 +52,7 @@ def check_tiers(settings: Settings) -> None:
         DAYS.labels(state).set(states[state])
     MISMATCHES.set(len(report.mismatches))
     RECONCILED.set_to_current_time()
-    facts = {**{state: states[state] for state in STATES[:2]}, "seconds": round(time.monotonic() - started, 3)}
+    facts = {**{state: states[state] for state in STATES[:3]}, "seconds": round(time.monotonic() - started, 3)}
     if report.mismatches:
         log.error("tiers disagree", mismatches=len(report.mismatches), first=report.mismatches[0], **facts)
     else:

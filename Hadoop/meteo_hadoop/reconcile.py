@@ -63,13 +63,16 @@ class DayCount:
     rows_in_hdfs: int = 0
     observations_in_hdfs: int = 0
     observations_aggregated: int = 0
+    expired_rows: int = 0
     pending: list[str] = field(default_factory=list)
     mismatches: list[str] = field(default_factory=list)
 
     @property
     def state(self) -> str:
-        """`clean`, `pending` or `mismatch`."""
-        return "mismatch" if self.mismatches else "pending" if self.pending else "clean"
+        """`clean`, `pending`, `expired` or `mismatch`."""
+        if self.mismatches or self.pending:
+            return "mismatch" if self.mismatches else "pending"
+        return "expired" if self.expired_rows and not self.rows_in_manifest else "clean"
 
 
 @dataclass
@@ -108,8 +111,9 @@ class Report:
                 f" + {count.control_records} control records{'' if not count.difference else '  MISMATCH'}"
             )
         states = Counter(count.state for count in self.days)
+        expired = f" {states['expired']} expired," if states["expired"] else ""
         yield (
-            f"{numbered(len(self.days), 'day')}: {states['clean']} clean, {states['pending']} pending,"
+            f"{numbered(len(self.days), 'day')}: {states['clean']} clean, {states['pending']} pending,{expired}"
             f" {states['mismatch']} mismatches; {sum(count.rows_in_hdfs for count in self.days)} rows in HDFS,"
             f" {sum(count.observations_aggregated for count in self.days)} observations"
         )
@@ -198,12 +202,16 @@ class _DayCheck:
         if state is not None and state.merge_begun_at is not None:
             count.pending.append("a merge to be finished by the next export or aggregation")
             return count
+        if state is not None and state.expiring:
+            count.pending.append("an expiry to be settled by the next export or aggregation")
+            return count
+        count.expired_rows = state.expired_rows if state is not None else 0
         self._check_rows(count, manifest, owed, deep=deep)
         if state is None or state.changed or owed:
             if manifest.files or owed:
                 count.pending.append("to be aggregated")
         else:
-            aggregates = self._check_aggregates(count, manifest, state)
+            aggregates = {} if state.emptied else self._check_aggregates(count, manifest, state)
             if self._hbase is not None:
                 self._check_hbase(count, state, aggregates)
         return count
@@ -235,10 +243,10 @@ class _DayCheck:
         if missing:
             count.pending.append(f"{sum(file.rows for file in missing)} rows planned, not yet in HDFS")
         owed_at_cut = sum(file.rows for file in missing if self._at_cut(file))
-        if count.rows_in_postgresql != rows_at_cut + owed_at_cut:
-            count.mismatches.append(
-                f"PostgreSQL has {count.rows_in_postgresql - owed_at_cut} exported rows, the manifest {rows_at_cut}"
-            )
+        # What has expired had been exported, and is counted as it was.
+        in_postgresql = count.rows_in_postgresql - owed_at_cut - count.expired_rows
+        if in_postgresql != rows_at_cut:
+            count.mismatches.append(f"PostgreSQL has {in_postgresql} exported rows, the manifest {rows_at_cut}")
         if count.rows_in_hdfs != count.rows_in_manifest:
             count.mismatches.append(f"the manifest has {count.rows_in_manifest} rows, its files {count.rows_in_hdfs}")
         listed = {entry.name for entry in self._filesystem.list(self.days.directory(count.day))}

@@ -18,6 +18,7 @@ from meteo_common.database import open_database, transaction
 from meteo_common.errors import MismatchError, UsageError
 from meteo_common.settings import Settings
 from meteo_hadoop.compact import finish_merges
+from meteo_hadoop.expire import finish_expiries, with_expired
 from meteo_hadoop.locks import day_locks
 from meteo_hadoop.manifest import Days, Manifest, Segment
 from meteo_hadoop.plans import Plans
@@ -184,6 +185,7 @@ def verify(settings: Settings) -> Verified:
     with closing(open_database(settings, "verify")) as database:
         Plans(database, settings.weather_timezone).check_time_zone(keep=False)
         finish_merges(settings, database)
+        finish_expiries(settings, database)
         listed = days.listed()
         with day_locks(database, listed):
             with ThreadPoolExecutor(THREADS) as pool:
@@ -195,7 +197,7 @@ def verify(settings: Settings) -> Verified:
                         f"WEATHER_TIMEZONE is '{settings.weather_timezone}', the partition of {manifest.day} was made"
                         f" with '{manifest.time_zone}': set it back."
                     )
-            return Recovery(database, settings.weather_timezone).recover(manifests)
+            return Recovery(database, settings.weather_timezone).recover(with_expired(database, manifests))
 
 
 def _segments(manifests: Mapping[date, Manifest]) -> Iterator[tuple[Manifest, Segment]]:

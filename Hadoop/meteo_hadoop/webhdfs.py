@@ -99,6 +99,11 @@ class FileSystem:
         with self._translated(path):
             self._client.delete(path)
 
+    def delete_tree(self, path: str) -> None:
+        """Delete a directory and all that is in it, at once; none there is fine."""
+        with self._translated(path):
+            self._client.delete(path, recursive=True)
+
     def concat(self, target: str, sources: Sequence[str]) -> None:
         """Append the files `sources`, of the same directory, to `target`; they are gone afterwards, all at once.
 
