@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import http.client
+import os
 import signal
+import subprocess
+import sys
 from contextlib import closing
+from pathlib import Path
 from urllib.parse import urlencode
 
 import pytest
 import requests
 import tiers
-from exporting import Work
+from exporting import Work, told
 
 from conftest import TenantMaker
 from meteo_hadoop.webhdfs import FileSystem
@@ -43,8 +47,8 @@ def test_a_strangers_file_is_refused_and_not_overwritten(work: Work) -> None:
     place = Place(work)
     place.files.publish(place.path, [b"somebody's own\n"])
     work.give()
-    told = tiers.sentence(tiers.run(work.tenant, "export"), 1)
-    assert told == (
+    said = tiers.sentence(tiers.run(work.tenant, "export"), 1)
+    assert said == (
         f"{place.path} is taken by a file that is none of ours, or was changed; it was not overwritten: move it away."
         " All other days were exported."
     )
@@ -86,13 +90,46 @@ def test_a_full_quota_is_told_and_the_export_goes_on_when_it_is_raised(work: Wor
     set_space_quota(work, 1 << 20)  # a block is 16 MB, and its whole space is asked for
     try:
         work.give()
-        told = tiers.sentence(tiers.run(work.tenant, "export"), 3)
-        assert told.startswith("HDFS has no room for /user/hdfs/")
-        assert told.endswith("raise the quota.")
+        said = tiers.sentence(tiers.run(work.tenant, "export"), 3)
+        assert said.startswith("HDFS has no room for /user/hdfs/")
+        assert said.endswith("raise the quota.")
     finally:
         set_space_quota(work, None)
     tiers.export(work.tenant)
     work.assert_whole()
+
+
+def test_a_namenode_in_safe_mode_is_told_and_waited_for(work: Work, stack: Path) -> None:
+    work.give()
+    set_safe_mode(work, stack, "enter")
+    try:
+        said = tiers.sentence(tiers.run(work.tenant, "export"), 3)
+        assert said.startswith("The NameNode is in safe mode and takes no writes yet (/user/hdfs/")
+    finally:
+        set_safe_mode(work, stack, "leave")
+    tiers.export(work.tenant)
+    work.assert_whole()
+
+
+def test_without_a_datanode_the_plans_stay(work: Work, stack: Path) -> None:
+    supervisor = [Path(sys.executable).with_name("supervisorctl"), "-c", stack / "run" / "supervisor.conf"]
+    work.give()
+    subprocess.run([*supervisor, "stop", "datanode"], check=True, capture_output=True, timeout=60)
+    try:
+        assert "HDFS at " in tiers.sentence(tiers.run(work.tenant, "export"), 3)
+    finally:
+        subprocess.run([*supervisor, "start", "datanode"], check=True, capture_output=True, timeout=60)
+    tiers.eventually("an export that ends well", lambda: told(work.tenant) is None, 60, pause=0.5)
+    work.assert_whole()
+
+
+def set_safe_mode(work: Work, stack: Path, step: str) -> None:
+    """Do as an operator does; WebHDFS has no operation for it."""
+    settings = work.tenant.settings
+    class_path = f"{settings.hadoop_conf_dir}:{settings.hadoop_classpath_jars}/*"
+    command = ["java", "-cp", class_path, "org.apache.hadoop.hdfs.tools.DFSAdmin", "-safemode", step]
+    environment = {**os.environ, "HADOOP_USER_NAME": stack.owner()}
+    subprocess.run(command, env=environment, check=True, capture_output=True, timeout=60)
 
 
 def set_space_quota(work: Work, size: int | None) -> None:

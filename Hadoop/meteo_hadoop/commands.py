@@ -55,6 +55,9 @@ def export(
         int | None, typer.Option("--expire", metavar="DAYS", min=1, help="Then delete clean days older than this.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what --expire would delete.")] = False,
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="Empty all days and write them anew; the way to another WEATHER_TIMEZONE.")
+    ] = False,
 ) -> None:
     """Write what was consumed to HDFS, each row into exactly one file of its day."""
     if verify:
@@ -66,7 +69,9 @@ def export(
             if expire is None:
                 raise UsageError("--dry-run says what --expire DAYS would delete; give both.")
             return _expire(settings, expire, dry_run=True)
-        done = _export(settings, tell)
+        if rebuild and not (every is None and cron is None):
+            raise UsageError("--rebuild is done once: without --every and --cron.")
+        done = _export(settings, tell, anew=rebuild)
         if compact:
             done = done.followed_by(_compact(settings))
         return done.followed_by(_expire(settings, expire, dry_run=False)) if expire else done
@@ -214,12 +219,15 @@ def _schedule(every: str | None, cron: str | None, settings: Settings) -> Schedu
         raise UsageError(f"--every {every}: {error}.") from None
 
 
-def _export(settings: Settings, _: _Tell) -> _Done:
+def _export(settings: Settings, _: _Tell, *, anew: bool = False) -> _Done:
     from meteo_hadoop.export import export_once
+    from meteo_hadoop.rebuild import rebuild
 
     with progress() as display:
         task = display.add_task("exporting days", total=None)
-        exported = export_once(settings, lambda done, total: display.update(task, completed=done, total=total))
+        exported = (rebuild if anew else export_once)(
+            settings, lambda done, total: display.update(task, completed=done, total=total)
+        )
     days = len(exported.days)
     line = f"exported {exported.rows} rows, {exported.bytes} bytes, into {numbered(days, 'day')}"
     return _Done(

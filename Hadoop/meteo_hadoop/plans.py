@@ -104,7 +104,7 @@ class Plans:
         if row and row[0] != self._time_zone:
             raise UsageError(
                 f"WEATHER_TIMEZONE is '{self._time_zone}', the day partitions were made with '{row[0]}': set it back,"
-                " or deploy another stack for the other zone."
+                " or write them anew (./meteo export --rebuild)."
             )
 
     def plan(self) -> int:

@@ -37,6 +37,8 @@ FAILPOINTS = (
     "expire.after_note",
     "expire.after_hbase",
     "expire.after_delete",
+    "rebuild.after_forget",
+    "rebuild.after_manifest",
     "aggregate.before_compute",
     "aggregate.after_compute",
     "aggregate.after_generation",
