@@ -6,7 +6,6 @@ import http.client
 import os
 import signal
 import subprocess
-import sys
 from contextlib import closing
 from pathlib import Path
 from urllib.parse import urlencode
@@ -14,7 +13,7 @@ from urllib.parse import urlencode
 import pytest
 import requests
 import tiers
-from exporting import Work, told
+from exporting import Work
 
 from conftest import TenantMaker
 from meteo_hadoop.webhdfs import FileSystem
@@ -108,18 +107,6 @@ def test_a_namenode_in_safe_mode_is_told_and_waited_for(work: Work, stack: Path)
     finally:
         set_safe_mode(work, stack, "leave")
     tiers.export(work.tenant)
-    work.assert_whole()
-
-
-def test_without_a_datanode_the_plans_stay(work: Work, stack: Path) -> None:
-    supervisor = [Path(sys.executable).with_name("supervisorctl"), "-c", stack / "run" / "supervisor.conf"]
-    work.give()
-    subprocess.run([*supervisor, "stop", "datanode"], check=True, capture_output=True, timeout=60)
-    try:
-        assert "HDFS at " in tiers.sentence(tiers.run(work.tenant, "export"), 3)
-    finally:
-        subprocess.run([*supervisor, "start", "datanode"], check=True, capture_output=True, timeout=60)
-    tiers.eventually("an export that ends well", lambda: told(work.tenant) is None, 60, pause=0.5)
     work.assert_whole()
 
 
