@@ -78,8 +78,8 @@ def test_services_carry_records_through_and_tell_how_they_are(tenant: Tenant, la
         "aggregate": ('meteo_cycles_total{outcome="done"}', "meteo_cycle_last_success_timestamp_seconds"),
     }
     for name, service in services.items():
-        text = service.get("/metrics").text
-        assert all(metric in text for metric in expected[name]), text
+        # A cycle ends with counting all tiers, some time after its results can be seen.
+        tiers.eventually(f"{name}'s metrics", lambda: all(it in service.get("/metrics").text for it in expected[name]))
         assert service.get("/healthz").json() == {"service": name, "healthy": True, "waiting_for": None}
         assert service.get("/nothing").status_code == 404
         service.stop()
@@ -108,7 +108,8 @@ def test_a_service_without_its_server_waits_says_so_and_stops_when_asked(
     before = len(service.events())
     time.sleep(2)
     events = service.events()
-    assert len(events) - before <= 3, events
+    # Each attempt is begun and has failed; at an interval of 1 s there are two or three.
+    assert len(events) - before <= 6, events
     assert next(iter(away)) in json.dumps(events)
     service.stop()
 
