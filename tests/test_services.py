@@ -7,8 +7,9 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,12 @@ def stopped(stack: Path, server: str) -> Iterator[None]:
         supervisorctl("start")
 
 
+def tells(service: Running, metrics: Sequence[str]) -> bool:
+    """Say whether the service's metrics hold all of these."""
+    answer = service.get("/metrics")
+    return answer is not None and all(metric in answer.text for metric in metrics)
+
+
 def rows(tenant: Tenant) -> int:
     ((number,),) = tenant.query("SELECT count(*) FROM weather")
     assert isinstance(number, int)
@@ -79,7 +86,7 @@ def test_services_carry_records_through_and_tell_how_they_are(tenant: Tenant, la
     }
     for name, service in services.items():
         # A cycle ends with counting all tiers, some time after its results can be seen.
-        tiers.eventually(f"{name}'s metrics", lambda: all(it in service.get("/metrics").text for it in expected[name]))
+        tiers.eventually(f"{name}'s metrics", partial(tells, service, expected[name]))
         assert service.get("/healthz").json() == {"service": name, "healthy": True, "waiting_for": None}
         assert service.get("/nothing").status_code == 404
         service.stop()
