@@ -5,13 +5,17 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
+
+from kafka import TopicPartition
 
 from benchmarks.processes import Memory
-from benchmarks.servers import environment, open_connection
+from benchmarks.servers import PARTITIONS, environment, open_connection
 from meteo_common.errors import TerminalError
 from meteo_common.settings import Settings
+from meteo_consumer.topic import open_consumer
 
 METEO = Path(sys.executable).parent / "meteo"
 LOOK_SECONDS = 0.02
@@ -29,6 +33,20 @@ def consume_until_idle(settings: Settings, number: int) -> dict[str, float]:
 def consume_as_service(settings: Settings, number: int, processes: int) -> dict[str, float]:
     """Run so many deployed consumers, started together; they are stopped when all is taken."""
     return _watch(settings, number, [["consume"]] * processes, until_exit=False)
+
+
+def read_topic(settings: Settings, number: int) -> Iterator[list[Any]]:
+    """Yield so many records of the topic, as polled."""
+    consumer = open_consumer(settings, group=None)
+    partitions = [TopicPartition(settings.topic_name, partition) for partition in range(PARTITIONS)]
+    consumer.assign(partitions)
+    consumer.seek_to_beginning(*partitions)
+    left = number
+    while left:
+        for records in consumer.poll(timeout_ms=500).values():
+            yield records[:left]
+            left -= len(records[:left])
+    consumer.close()
 
 
 def _watch(settings: Settings, number: int, commands: Sequence[Sequence[str]], *, until_exit: bool) -> dict[str, float]:

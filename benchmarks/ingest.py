@@ -8,27 +8,24 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import msgspec
-from kafka import TopicPartition
 
-from benchmarks.consuming import consume_as_service, consume_until_idle
+from benchmarks.consuming import consume_as_service, consume_until_idle, read_topic
 from benchmarks.copying import copy_in_processes, copy_in_threads
 from benchmarks.measuring import Arm, Measured, Options, Run, ratio, take_turns
 from benchmarks.processes import Accounts, find
-from benchmarks.servers import PARTITIONS, Servers, database_name, open_connection
+from benchmarks.servers import Servers, database_name, open_connection
 from benchmarks.spark_peer import SparkPeer
 from benchmarks.workload import Made, copy_forms, fill, full_answers, make, small_answers
 from meteo_common.errors import TerminalError
 from meteo_common.message import decode
 from meteo_common.settings import Settings
 from meteo_consumer.months import Months
-from meteo_consumer.topic import open_consumer
 
 SIZES = {"": (small_answers, 1_000_000), "_full": (full_answers, 40_000)}
 """By the ending of the names: a kind of message, and how many, so that the consumer's start is a small part."""
 INSERT_SHARE = 50
 """The row by row arm takes one in so many messages; its rate does not depend on how many."""
 CONNECTIONS = 2
-POLL_MS = 500
 
 Measure = Callable[[Settings], Mapping[str, float]]
 
@@ -147,7 +144,7 @@ class Arms:
         """Read the topic with the consumer's own settings, and do nothing with it, or only decode it."""
         started = time.monotonic()
         taken = 0
-        for records in _records(settings, len(self._records)):
+        for records in read_topic(settings, len(self._records)):
             taken += len(records)
             if look:
                 for record in records:
@@ -163,7 +160,7 @@ class Arms:
         connection = open_connection(settings)
         with connection.cursor() as cursor:
             started = time.monotonic()
-            for records in _records(settings, number):
+            for records in read_topic(settings, number):
                 for record in records:
                     observed_at = msgspec.json.decode(record.value)["observed_at"]
                     cursor.execute(statement, (observed_at, record.offset, record.partition, record.value.decode()))
@@ -171,20 +168,6 @@ class Arms:
             seconds = time.monotonic() - started
         connection.close()
         return {"rows_per_second": number / seconds}
-
-
-def _records(settings: Settings, number: int) -> Iterator[list[Any]]:
-    """Yield so many records of the topic, as polled."""
-    consumer = open_consumer(settings, group=None)
-    partitions = [TopicPartition(settings.topic_name, partition) for partition in range(PARTITIONS)]
-    consumer.assign(partitions)
-    consumer.seek_to_beginning(*partitions)
-    left = number
-    while left:
-        for records in consumer.poll(timeout_ms=POLL_MS).values():
-            yield records[:left]
-            left -= len(records[:left])
-    consumer.close()
 
 
 def _count(settings: Settings) -> int:

@@ -15,13 +15,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from kafka import KafkaProducer, TopicPartition
 
-from benchmarks.consuming import METEO
+from benchmarks.consuming import METEO, read_topic
 from benchmarks.measuring import Measured, Options, Run, ratio, take_turns
 from benchmarks.servers import PARTITIONS, Servers, environment, open_connection
 from benchmarks.workload import small_answers
@@ -173,7 +174,7 @@ class Seen:
         for at, partition, end in self._told:
             reached[partition].append((end, at))
         marks = [0] * PARTITIONS
-        for record in _read_topic(settings, number):
+        for record in chain.from_iterable(read_topic(settings, number)):
             index = round((decode(record.value).collected_at - first).total_seconds())
             commits = reached[record.partition]
             while commits[marks[record.partition]][0] <= record.offset:
@@ -233,19 +234,6 @@ def _floor(settings: Settings, number: int, start: Any, told: Any) -> None:
         round_trip(index)
         latencies.append((time.monotonic() - begun) * 1000)
     told.put(latencies)
-
-
-def _read_topic(settings: Settings, number: int) -> Iterator[Any]:
-    consumer = open_consumer(settings, group=None)
-    partitions = [TopicPartition(settings.topic_name, partition) for partition in range(PARTITIONS)]
-    consumer.assign(partitions)
-    consumer.seek_to_beginning(*partitions)
-    left = number
-    while left:
-        for records in consumer.poll(timeout_ms=500).values():
-            left -= len(records)
-            yield from records
-    consumer.close()
 
 
 def _percentiles(arm: str, latencies: Sequence[float]) -> dict[str, float]:
