@@ -71,6 +71,8 @@ def print_urls() -> None:
     rows = [(service.name, url["url"], url["title"]) for service in deployed.services for url in service.urls]
     print_columns(("service", "address", "what"), rows)
     out.print(f"passwords: cat {deployed.secrets_file}")
+    for note in deployed.notes:
+        out.print(f"\n[yellow]{escape(note)}[/yellow]")
 
 
 def logs(
@@ -122,7 +124,10 @@ def _status() -> dict[str, Any]:
         }
         for service in deployed.services
     ]
-    facts: dict[str, Any] = {"stack": deployed.name, "port_offset": deployed.port_offset, "services": services}
+    facts: dict[str, Any] = {
+        **{"stack": deployed.name, "port_offset": deployed.port_offset, "services": services},
+        "notes": deployed.notes,
+    }
     try:
         # Imported here: `status` must work, and say what is down, when little else does.
         from meteo_hadoop.freshness import read_freshness
@@ -151,7 +156,7 @@ def _print_status(facts: dict[str, Any]) -> None:
         for service in facts["services"]
     ]
     print_columns(("service", "state", "healthy", ""), rows)
-    for warning in facts["providers"]:
+    for warning in [*facts["notes"], *facts["providers"]]:
         out.print(f"\n[yellow]{escape(warning)}[/yellow]")
     tiers = facts["tiers"]
     if "error" in tiers:
