@@ -102,7 +102,7 @@ def servers() -> Iterator[Servers]:
         if not keep:
             _playbook("down.yml", purge=True)
         if not (keep and _is_up()):
-            _playbook("site.yml", port_offset=PORT_OFFSET, services_enabled=False)
+            _playbook("site.yml", port_offset=PORT_OFFSET, services_enabled=False, monitoring_enabled=False)
         settings, directory = load_settings(), stack_directory()
     try:
         yield Servers(directory, settings, TenantMaker(directory, settings))

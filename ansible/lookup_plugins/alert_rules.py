@@ -12,7 +12,7 @@ from ansible.plugins.lookup import LookupBase
 DOCUMENTATION = """
 name: alert_rules
 short_description: The rule files of a directory as one
-description: Multiplies every `for` and every window in brackets, so that a test need not wait for minutes.
+description: Multiplies every `for`, every window in brackets and every offset, so that a test need not wait for minutes.
 options:
   _terms:
     description: The directory of the rule files.
@@ -29,7 +29,7 @@ options:
 # The order in which they are shown: what matters to most people first.
 ORDER = ("availability", "freshness", "saturation", "errors", "capacity")
 UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
-WINDOW = re.compile(r"\[(\d+)(ms|s|m|h|d)\]")
+WINDOW = re.compile(r"(\[|\boffset )(\d+)(ms|s|m|h|d)\b")
 # A window must hold a few samples of the quickest scraping, one a second.
 SHORTEST_WINDOW = 5.0
 
@@ -60,7 +60,7 @@ def adapt(rule: dict[str, Any], patience: float, runbooks: str) -> None:
     if "runbook_url" in rule.get("annotations", {}):
         rule["annotations"]["runbook_url"] = runbooks + rule["annotations"]["runbook_url"]
     rule["expr"] = WINDOW.sub(
-        lambda match: f"[{scaled(match[1] + match[2], patience, SHORTEST_WINDOW)}]", str(rule["expr"])
+        lambda match: match[1] + scaled(match[2] + match[3], patience, SHORTEST_WINDOW), str(rule["expr"])
     )
 
 
