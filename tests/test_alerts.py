@@ -69,8 +69,12 @@ def render(tmp_path_factory: pytest.TempPathFactory) -> Any:
         (tasks / "main.yml").write_text(SERVICE)
         (directory / "play.yml").write_text(PLAY.format(groups=ANSIBLE / "group_vars" / "all", hosts=hosts))
         given = {
-            **{"ansible_python_interpreter": sys.executable, "meteo_home": "/m", "project": str(PROJECT)},
-            **{"preflight_monitoring_programs": {}, "preflight_monitoring_missing": "", "runtime": "process"},
+            "ansible_python_interpreter": sys.executable,
+            "meteo_home": "/m",
+            "project": str(PROJECT),
+            "preflight_monitoring_programs": {},
+            "preflight_monitoring_missing": "",
+            "runtime": "process",
             **variables,
         }
         command: list[str | Path] = [

@@ -1,4 +1,4 @@
-"""A real stack is watched: every target answers, nothing is raised while all is well, and an alert reaches a webhook."""
+"""A real stack is watched: every target answers, nothing is raised while all is well, an alert is sent."""
 
 from __future__ import annotations
 
@@ -33,7 +33,6 @@ def test_every_target_is_up(watched: Watched) -> None:
         return up.keys() >= JOBS and set(up.values()) == {1.0}
 
     eventually(all_up, "an answer of every target")
-    assert watched.query("max(scrape_duration_seconds)")[0][1] < 2
 
 
 def test_every_rule_can_be_evaluated(watched: Watched) -> None:
@@ -59,7 +58,7 @@ def test_nothing_is_raised_while_all_is_well(watched: Watched) -> None:
 def test_no_series_begins_anew_with_each_scrape(watched: Watched) -> None:
     """A label whose value changes all the time makes a series of every value."""
     eventually(lambda: watched.query("max(scrape_series_added) < 20"), "few new series a scrape")
-    assert watched.query("prometheus_tsdb_head_series")[0][1] < 12_000
+    assert watched.query("sum(scrape_samples_post_metric_relabeling)")[0][1] < 6_000
 
 
 def test_the_exporter_may_read_statistics_and_nothing_else(watched: Watched) -> None:

@@ -28,15 +28,15 @@ STACK = "watched"
 PORT_OFFSET = 1800
 WEBHOOK_PORT = PORT_OFFSET + 8099
 PROGRAMS = Path(sys.executable).parent
-PATIENCE = 0.03
-"""A minute becomes 1.8 s: less than two scrapes, so that no alert is quicker than what it looks at."""
+PATIENCE = 0.06
+"""A minute becomes 3.6 s, a little more than a scrape: no alert is quicker than what it looks at."""
 VARIABLES = {
     "producer_source": "simulation",
     "export_every": "10s",
     "aggregate_every": "10s",
     "prometheus_patience": PATIENCE,
-    "prometheus_scrape_interval": "2s",
-    "prometheus_scrape_timeout": "2s",
+    "prometheus_scrape_interval": "3s",
+    "prometheus_scrape_timeout": "3s",
     "prometheus_slow_scrape_interval": "6s",
     "alertmanager_group_wait": "1s",
     "alertmanager_group_interval": "1s",

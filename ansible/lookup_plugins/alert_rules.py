@@ -12,7 +12,7 @@ from ansible.plugins.lookup import LookupBase
 DOCUMENTATION = """
 name: alert_rules
 short_description: The rule files of a directory as one
-description: Multiplies every `for`, every window in brackets and every offset, so that a test need not wait for minutes.
+description: Multiplies every `for`, every window and every offset, so that a test need not wait for minutes.
 options:
   _terms:
     description: The directory of the rule files.

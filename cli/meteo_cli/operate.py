@@ -125,7 +125,9 @@ def _status() -> dict[str, Any]:
         for service in deployed.services
     ]
     facts: dict[str, Any] = {
-        **{"stack": deployed.name, "port_offset": deployed.port_offset, "services": services},
+        "stack": deployed.name,
+        "port_offset": deployed.port_offset,
+        "services": services,
         "notes": deployed.notes,
     }
     try:
