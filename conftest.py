@@ -90,6 +90,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if "stack" in fixtures:
             item.add_marker("stack")
         groups = ["deployment"] if "deployment" in item.keywords else [name for name in SERVERS if name in fixtures]
+        assert len(groups) < 2, f"{item.nodeid} needs {groups}"
         for group in groups:
             item.add_marker(pytest.mark.xdist_group(group))
     items.sort(key=lambda item: ("deployment" in item.keywords, "stack" in item.keywords))
