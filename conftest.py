@@ -28,6 +28,9 @@ PARTITIONS = 3
 
 pytest_plugins = ["servers", "watched", "figures"]
 
+SERVERS = ("stack", "servers")
+"""The fixtures that put servers up for the whole session; no test uses two of them."""
+
 
 @dataclass(frozen=True)
 class Tenant:
@@ -78,10 +81,18 @@ class Tenant:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs the stack, so that `-m "not stack"` leaves it down, and put it last: the others take seconds."""
+    """Mark what needs the stack, so that `-m "not stack"` leaves it down, and put it last: the others take seconds.
+
+    Tests of the same servers are a group, which pytest-xdist runs in one process: a stack is put up once.
+    """
     for item in items:
-        if "stack" in getattr(item, "fixturenames", ()):
+        fixtures = getattr(item, "fixturenames", ())
+        if "stack" in fixtures:
             item.add_marker("stack")
+        groups = ["deployment"] if "deployment" in item.keywords else [name for name in SERVERS if name in fixtures]
+        assert len(groups) < 2, f"{item.nodeid} needs {groups}"
+        for group in groups:
+            item.add_marker(pytest.mark.xdist_group(group))
     items.sort(key=lambda item: ("deployment" in item.keywords, "stack" in item.keywords))
 
 

@@ -8,6 +8,7 @@ import platform
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from campaign import Counted, Watch
@@ -75,6 +76,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Begin with nothing found."""
     config.stash[_KEY] = Campaigns(config.getoption("--long"), [])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take over what a process of pytest-xdist found."""
+    found = node.workeroutput.get(FILE, []) if hasattr(node, "workeroutput") else []
+    node.config.stash[_KEY].found.extend(Figures(**facts) for facts in found)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hand over what was found, as a process of pytest-xdist."""
+    if (output := getattr(session.config, "workeroutput", None)) is not None:
+        output[FILE] = [asdict(figures) for figures in session.config.stash[_KEY].found]
 
 
 @pytest.fixture

@@ -13,6 +13,9 @@ from meteo_common.console import run_command
 from meteo_common.errors import UsageError
 from meteo_common.settings import project_root
 
+SIDE_BY_SIDE = 2
+"""Processes of the whole suite: most of its time servers start and stop, and faults are waited for."""
+
 
 def register(app: typer.Typer) -> None:
     """Add the command to a command line."""
@@ -35,7 +38,9 @@ def run_tests(
         if not (root / "tests").is_dir():
             raise UsageError(f"{root} has no tests: run ./meteo from the checkout.")
         selection = ["--long", "-m", "campaign"] if long else [] if everything else ["-m", "not deployment"]
-        command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *selection, *context.args]
+        # A selection mostly needs one stack, or none, and is read as it goes.
+        workers = [] if long or context.args else ["-n", str(SIDE_BY_SIDE + everything), "--dist", "loadgroup"]
+        command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *workers, *selection, *context.args]
         raise SystemExit(subprocess.run(command, cwd=root, env=os.environ, check=False).returncode)
 
     run_command(run)
