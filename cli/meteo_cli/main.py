@@ -12,6 +12,7 @@ from typer._click import ClickException  # typer names no public parent of its u
 
 import meteo_consumer.commands
 import meteo_hadoop.commands
+import meteo_page.commands
 import meteo_producer.commands
 from meteo_cli import bench, demo, doctor, operate, testing
 from meteo_cli.privileges import become_service_user
@@ -40,6 +41,7 @@ SERVICE_COMMANDS = {
     "climate",
     "query",
     "reconcile",
+    "page",
 }
 """What runs as the user `meteo` when root calls it, as the deployed services do."""
 
@@ -73,6 +75,7 @@ doctor.register(app)
 meteo_producer.commands.register(app)
 meteo_consumer.commands.register(app)
 meteo_hadoop.commands.register(app)
+meteo_page.commands.register(app)
 
 
 def main() -> None:
