@@ -91,9 +91,9 @@ METRICS_HEAD = """\
 # Metrics
 
 Each service of ours answers at `/metrics` (Prometheus text), `/healthz` and `/readyz` (JSON) on 127.0.0.1: producer
-9201, consumer 9202, export 9203, aggregate 9204, page 8000, plus the stack's port offset. `/healthz` answers 503 when the
-service's loop has not come round for three minutes; a service that waits for a server is healthy, says what it waits
-for, and is not ready: `/readyz` answers 503.
+9201, consumer 9202, export 9203, aggregate 9204, page 8000, plus the stack's port offset. `/healthz` answers 503 when
+the service's loop has not come round for three minutes; a service that waits for a server is healthy, says what it
+waits for, and is not ready: `/readyz` answers 503.
 
 The metrics of [the page](page.md) tell of all tiers, read every 15 s, also while the other services are down:
 `meteo_pipeline_*`, `meteo_newest_*`, and the weather itself.

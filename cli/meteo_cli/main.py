@@ -14,7 +14,7 @@ import meteo_consumer.commands
 import meteo_hadoop.commands
 import meteo_page.commands
 import meteo_producer.commands
-from meteo_cli import bench, demo, doctor, operate, testing
+from meteo_cli import bench, demo, doctor, operate, status, testing
 from meteo_cli.privileges import become_service_user
 from meteo_common.console import err
 from meteo_common.errors import MeteoError, UsageError
@@ -71,6 +71,7 @@ demo.register(app)
 testing.register(app)
 bench.register(app)
 operate.register(app)
+status.register(app)
 doctor.register(app)
 meteo_producer.commands.register(app)
 meteo_consumer.commands.register(app)

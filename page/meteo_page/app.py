@@ -156,7 +156,9 @@ def _add_problems(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     def refused(_: Request, error: HTTPException) -> JSONResponse:
         usual = error.detail == HTTPStatus(error.status_code).phrase
-        return problem(error.status_code, "Nothing is here; /api/openapi.json lists what is." if usual else error.detail)
+        return problem(
+            error.status_code, "Nothing is here; /api/openapi.json lists what is." if usual else error.detail
+        )
 
     @app.exception_handler(RequestValidationError)
     def wrong(_: Request, error: RequestValidationError) -> JSONResponse:

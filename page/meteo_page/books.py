@@ -19,7 +19,7 @@ STATEMENT_MS = 4_000
 MOST_STATIONS = 500
 """So that no stranger's messages make metrics and page endless."""
 CURRENT = timedelta(hours=24)
-"""An answer about weather older than this was asked for the past's sake (./meteo backfill): nothing became fresh by it."""
+"""An answer about weather older than this was asked for the past's sake (./meteo backfill): nothing got fresh by it."""
 
 
 @dataclass(frozen=True)

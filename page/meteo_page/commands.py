@@ -77,7 +77,5 @@ def _listen(port: int) -> socket.socket:
     try:
         listening.bind((ADDRESS, port))
     except OSError as error:
-        raise UsageError(
-            f"Port {port} of the page cannot be opened ({error.strerror}); set METEO_PAGE_PORT."
-        ) from None
+        raise UsageError(f"Port {port} of the page cannot be opened ({error.strerror}); set METEO_PAGE_PORT.") from None
     return listening

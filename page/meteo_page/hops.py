@@ -20,9 +20,11 @@ NUMBERS: dict[State, int] = {"ok": 0, "late": 1, "stopped": 2}
 LATE_INTERVALS = 2
 STOPPED_INTERVALS = 6
 GRACE_SECONDS = 60.0
-"""A hop is late after two of its intervals, one that was missed, and stands still after six; a cycle may take a minute."""
+"""A hop is late after two of its intervals, and stands still after six; a cycle may take a minute."""
 CONSUME_LATE_SECONDS, CONSUME_STOPPED_SECONDS = 30.0, 120.0
 """A record is a row after 0.1 s. Behind a full log the consumer takes some ten thousand records a second."""
+LOGS = {"kafka": "kafka", "postgresql": "postgres", "hdfs": "namenode", "hbase": "hbase-thrift"}
+"""Whose log tells why a server is away."""
 CYCLE_SECONDS = 600.0
 """The interval of a cycle where its service does not say it."""
 
@@ -213,9 +215,9 @@ def _away(
     """Return the hop as stopped when a server or its service does not answer, else None."""
     for server in servers:
         if trouble := facts.troubles.get(server):
-            what, _, remedy = trouble.removesuffix(".").partition("; ")
-            remedy = f"{remedy[:1].upper()}{remedy[1:]}" if remedy else "./meteo doctor looks at it"
-            return Hop(name, title, "stopped", f"{what}.", remedy if remedy.endswith(")") else f"{remedy}.")
+            what, _, _ = trouble.removesuffix(".").partition("; ")
+            remedy = f"./meteo logs {LOGS[server]} says why; ./meteo up starts what is stopped."
+            return Hop(name, title, "stopped", f"{what}.", remedy)
     service = facts.services[service_name]
     if service.deployed and not service.up:
         more = f"; {waiting}" if waiting else ""

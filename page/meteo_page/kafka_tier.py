@@ -98,7 +98,9 @@ class KafkaTier:
         self._look_at_new(consumer, starts, ends)
         state = KafkaState(self._topic_id, starts, ends, dict(self._newest), self._collected_at)
         behind = [number for number, lag in state.lag(positions).items() if lag]
-        waiting = [self._written_at(consumer, number, max(positions.get(number, 0), starts[number])) for number in behind]
+        waiting = [
+            self._written_at(consumer, number, max(positions.get(number, 0), starts[number])) for number in behind
+        ]
         state.waiting_since = min((at for at in waiting if at), default=None)
         return state
 

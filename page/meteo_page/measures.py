@@ -156,15 +156,11 @@ def _weather(stations: list[StationBook]) -> Iterator[GaugeMetricFamily]:
         ("station", "city"),
         samples=field("humidity_percent"),
     )
-    yield gauge(
-        "meteo_weather_pressure_hpa", "Newest pressure", ("station", "city"), samples=field("pressure_hpa")
-    )
+    yield gauge("meteo_weather_pressure_hpa", "Newest pressure", ("station", "city"), samples=field("pressure_hpa"))
     yield gauge(
         "meteo_weather_wind_speed_mps", "Newest wind speed", ("station", "city"), samples=field("wind_speed_mps")
     )
-    yield gauge(
-        "meteo_weather_wind_gust_mps", "Newest gust", ("station", "city"), samples=field("wind_gust_mps")
-    )
+    yield gauge("meteo_weather_wind_gust_mps", "Newest gust", ("station", "city"), samples=field("wind_gust_mps"))
     yield gauge(
         "meteo_weather_wind_direction_degrees",
         "Where the newest wind comes from",

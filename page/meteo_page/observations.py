@@ -10,8 +10,8 @@ from typing import Any
 
 from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
-from meteo_common.days import format_instant
 from meteo_common.database import transaction
+from meteo_common.days import format_instant
 from meteo_common.errors import TerminalError, UnreachableError
 from meteo_common.settings import Settings
 from meteo_hadoop.query import Selection, query

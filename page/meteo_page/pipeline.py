@@ -16,7 +16,7 @@ from meteo_page.batch_tiers import read_aggregates, read_hbase
 from meteo_page.books import BookReader, Books, StationBook
 from meteo_page.hops import GRACE_SECONDS, LATE_INTERVALS, Facts, Hop, judge
 from meteo_page.kafka_tier import KafkaState, KafkaTier
-from meteo_page.readings import SECONDS, Reader
+from meteo_page.readings import SECONDS, Reader, Reading
 from meteo_page.services import ServiceState, StackState, answers, read_services
 
 TIERS = ("kafka", "postgresql", "hdfs", "aggregates", "hbase")
@@ -133,11 +133,11 @@ class Pipeline:
             self._hbase_reader.begin([each.station_id for each in stations])
         end = time.monotonic() + seconds
         kafka = self._kafka_reader.result(end)
-        tiers = {"hdfs": self._hdfs_reader.result(end)}
-        if settings.hbase_enabled:
-            tiers["hbase"] = self._hbase_reader.result(end)
-        troubles |= {name: each.trouble for name, each in {"kafka": kafka, **tiers}.items() if each.trouble}
-        self._note(kafka.value, tiers["hdfs"].value, tiers["hbase"].value if "hbase" in tiers else None)
+        hdfs = self._hdfs_reader.result(end)
+        hbase = self._hbase_reader.result(end) if settings.hbase_enabled else Reading[dict[str, datetime]]()
+        said = {"kafka": kafka.trouble, "hdfs": hdfs.trouble, "hbase": hbase.trouble}
+        troubles |= {name: trouble for name, trouble in said.items() if trouble}
+        self._note(kafka.value, hdfs.value, hbase.value)
         stack = self._services_reader.result(end).value or (StackState({}), _no_services(), None)
         return self._state(books.value, kafka.value, stack, troubles)
 

@@ -106,7 +106,7 @@ def _read(name: str, entry: dict[str, Any] | None) -> ServiceState:
         text = session.get(f"{base}/metrics", timeout=SECONDS).text
     except (requests.RequestException, ValueError):
         return ServiceState(name, deployed=True)
-    samples = [
+    samples: list[Sample] = [
         (sample.name, sample.labels, sample.value)
         for family in text_string_to_metric_families(text)
         for sample in family.samples

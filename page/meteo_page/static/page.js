@@ -90,7 +90,7 @@ function showHops(state) {
 
 function showTiers(state) {
   const tiers = Object.keys(TIERS).filter(tier => tier !== 'hbase' || state.hbase_enabled);
-  const rows = state.stations.map(station => [`${station.city} · ${station.station_id}`,
+  const rows = state.stations.map(station => [element('span', {}, station.city, element('span', {class: 'quiet'}, ` ${station.station_id}`)),
     ...tiers.map(tier => age(station.newest_observed_at[tier]))]);
   part('freshness').replaceChildren(rows.length ? table(['station', ...tiers.map(tier => TIERS[tier])], rows) : 'No observation yet.');
   const lag = Object.values(state.lag).reduce((sum, each) => sum + each, 0);
@@ -134,6 +134,13 @@ function showServers(state) {
   part('links').replaceChildren(links.length ? element('ul', {class: 'plain'}, ...links) : 'No other page is deployed.');
 }
 
+// Two stations of one city are told apart by what follows the source in their ids.
+function placeName(station) {
+  const place = [station.city, station.country].filter(Boolean).join(', ');
+  const alone = page.stations.filter(each => each.city === station.city && each.source === station.source).length < 2;
+  return alone ? place : `${place} ${station.station_id.split(':')[1]}`;
+}
+
 function showStations() {
   if (!page.stations.some(each => each.station_id === page.chosen)) page.chosen = page.stations.length ? page.stations[0].station_id : null;
   const focused = document.activeElement && document.activeElement.dataset.station;
@@ -143,7 +150,7 @@ function showStations() {
       .filter(([name]) => has[name] !== null && has[name] !== undefined)
       .map(([name, unit]) => element('span', {}, `${number(has[name], unit === 'm/s' || unit === 'mm' ? 1 : 0)} ${unit}`));
     const button = element('button', {type: 'button', 'data-station': station.station_id, 'aria-pressed': String(station.station_id === page.chosen)},
-      element('span', {class: 'city'}, [station.city, station.country].filter(Boolean).join(', '),
+      element('span', {class: 'city'}, placeName(station),
         station.data_origin === 'api' ? null : element('span', {class: 'quiet'}, station.data_origin)),
       element('div', {class: 'degrees'}, `${number(has.temperature_celsius, 1)} °C`),
       element('div', {class: 'facts'}, ...facts),
