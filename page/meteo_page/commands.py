@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from meteo_common.console import run_command
+from meteo_common.durations import parse_duration
 from meteo_common.errors import UsageError
 from meteo_common.logs import configure_logs
 from meteo_common.service import Service
@@ -26,12 +27,21 @@ def register(app: typer.Typer) -> None:
 
 def page(
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="Instead of METEO_PAGE_PORT.")] = None,
+    every: Annotated[str, typer.Option(help="How often the tiers are read.")] = "15s",
 ) -> None:
     """Serve the platform's own page, its API and the pipeline's metrics."""
-    run_command(lambda: _serve(load_settings(meteo_page_port=port)))
+
+    def run() -> None:
+        try:
+            seconds = parse_duration(every)
+        except ValueError as error:
+            raise UsageError(f"--every {every}: {error}.") from None
+        _serve(load_settings(meteo_page_port=port), seconds)
+
+    run_command(run)
 
 
-def _serve(settings: Settings) -> None:
+def _serve(settings: Settings, every: float) -> None:
     # Imported here: FastAPI takes 0.5 s, which the other commands need not wait for.
     import uvicorn
     from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
@@ -43,7 +53,7 @@ def _serve(settings: Settings) -> None:
     configure_logs("page")
     listening = _listen(settings.meteo_page_port)
     service = Service("page", None)
-    watch = Watch(settings)
+    watch = Watch(settings, every)
     # Not the usual registry: the command line has loaded the other services' metrics too, all of them zero here.
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)

@@ -18,9 +18,10 @@ STALE_SECONDS = 120.0
 
 
 class Watch:
-    """Keeps the last state; `begin` starts the thread, `stop` ends it."""
+    """Keeps the last state, read every `every` seconds; `begin` starts the thread, `stop` ends it."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, every: float = EVERY_SECONDS) -> None:
+        self._every = every
         self._pipeline = Pipeline(settings)
         self._stopping = threading.Event()
         self._read_at = time.monotonic()
@@ -28,7 +29,7 @@ class Watch:
         self.last: PipelineState | None = None
 
     def begin(self) -> None:
-        """Start to read, at once and then every 15 s."""
+        """Start to read, at once and then again and again."""
         self._thread.start()
 
     def stop(self) -> None:
@@ -50,5 +51,5 @@ class Watch:
             if told != (verdict.fresh, verdict.hop):
                 told = verdict.fresh, verdict.hop
                 log.info("state", fresh=verdict.fresh, hop=verdict.hop, sentence=verdict.sentence, why=verdict.why)
-            self._stopping.wait(max(1.0, EVERY_SECONDS - (time.monotonic() - started)))
+            self._stopping.wait(max(0.5, self._every - (time.monotonic() - started)))
         self._pipeline.close()
