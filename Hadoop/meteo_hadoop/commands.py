@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import structlog
 import typer
@@ -17,11 +17,12 @@ from meteo_common.database import open_database
 from meteo_common.durations import parse_duration
 from meteo_common.errors import MismatchError, UsageError
 from meteo_common.logs import configure_logs
-from meteo_common.schedule import Cron, Interval, Schedule, run_scheduled
 from meteo_common.service import Service
 from meteo_common.settings import Settings, load_settings
 from meteo_hadoop.engines import EngineName
-from meteo_hadoop.measures import check_tiers, count_cycle
+
+if TYPE_CHECKING:
+    from meteo_common.schedule import Schedule
 
 log = structlog.get_logger()
 
@@ -97,7 +98,7 @@ def aggregate(
         def cycle(settings: Settings, tell: _Tell) -> _Done:
             return _aggregate(settings, tell, date, all_days, changed, engine)
 
-        _cycle("aggregate", cycle, once, every, cron, afterwards=check_tiers)
+        _cycle("aggregate", cycle, once, every, cron, reconciles=True)
 
     run_command(run)
 
@@ -182,14 +183,19 @@ def _cycle(
     once: bool,
     every: str | None,
     cron: str | None,
-    afterwards: Callable[[Settings], None] = lambda _: None,
+    *,
+    reconciles: bool = False,
 ) -> None:
-    """Run one cycle, or a service of them, each followed by `afterwards`."""
+    """Run one cycle, or a service of them, each followed by a reconciliation if it `reconciles`."""
     if once or (every is None and cron is None):
         configure_logs(name, long_running=False)
         for line in cycle(load_settings(), out.print).lines:
             out.print(line, markup=False)
         return
+    # Imported here: else every service, which the same command line runs, would tell of cycles, all of them zero.
+    from meteo_common.schedule import run_scheduled
+    from meteo_hadoop.measures import check_tiers, count_cycle
+
     configure_logs(name)
     settings = load_settings()
     schedule = _schedule(every, cron, settings)
@@ -199,7 +205,8 @@ def _cycle(
         facts = cycle(settings, lambda _: None).facts
         count_cycle(facts)
         log.info("cycle done", **facts)
-        afterwards(settings)
+        if reconciles:
+            check_tiers(settings)
 
     service = Service(name, settings.meteo_metrics_port, CYCLE_LIMIT)
     try:
@@ -209,6 +216,8 @@ def _cycle(
 
 
 def _schedule(every: str | None, cron: str | None, settings: Settings) -> Schedule:
+    from meteo_common.schedule import Cron, Interval
+
     if every is None:
         return Cron(cron or "", settings.zone)
     if cron is not None:
