@@ -6,6 +6,9 @@ import json
 from collections.abc import Iterable, Mapping
 from datetime import date, datetime
 
+import requests
+
+from meteo_common.errors import UnreachableError
 from meteo_common.settings import Settings
 from meteo_hadoop.hbase import AggregateTable, StoredRow
 from meteo_hadoop.manifest import AGGREGATES, Days
@@ -14,6 +17,9 @@ from meteo_hadoop.webhdfs import FileSystem
 
 DAYS_BACK = 3
 """Of a station whose newest day is not aggregated yet, that many days before it are looked at."""
+STATE = {"qry": "Hadoop:service=NameNode,name=FSNamesystemState"}
+"""The NameNode's own metrics tell of the safe mode at its start only."""
+SECONDS = 3.0
 SEPARATOR = b"$"  # follows '#', which stands between station and day
 
 
@@ -34,6 +40,18 @@ def read_aggregates(settings: Settings, newest: Mapping[str, date]) -> dict[str,
                 found[station] = lines[candidate][station]
                 break
     return found
+
+
+def read_safe_mode(settings: Settings) -> bool:
+    """Return whether HDFS is in safe mode, where it takes no writes. Raises UnreachableError when it does not say."""
+    try:
+        with requests.Session() as session:
+            # A proxy has no way to what listens on this host's loopback.
+            session.trust_env = False
+            beans = session.get(f"{settings.hdfs_url}/jmx", params=STATE, timeout=SECONDS).json()["beans"]
+        return bool(beans[0]["FSState"] != "Operational")
+    except (requests.RequestException, ValueError, LookupError):
+        raise UnreachableError("The NameNode does not say whether it takes writes; ./meteo logs namenode.") from None
 
 
 def read_hbase(settings: Settings, stations: Iterable[str]) -> dict[str, datetime]:

@@ -87,6 +87,12 @@ def _pipeline(state: PipelineState) -> Iterator[GaugeMetricFamily]:
         samples=(((server,), float(up)) for server, up in state.servers.items()),
     )
     yield gauge(
+        "meteo_pipeline_hdfs_safe_mode",
+        "1 while HDFS is in safe mode and takes no writes",
+        (),
+        samples=[((), None if state.safe_mode is None else float(state.safe_mode))],
+    )
+    yield gauge(
         "meteo_pipeline_last_read_timestamp_seconds",
         "When all of this was read",
         (),

@@ -12,7 +12,7 @@ from meteo_common.console import numbered
 from meteo_common.days import day_of, format_instant
 from meteo_common.durations import format_duration
 from meteo_common.settings import Settings
-from meteo_page.batch_tiers import read_aggregates, read_hbase
+from meteo_page.batch_tiers import read_aggregates, read_hbase, read_safe_mode
 from meteo_page.books import BookReader, Books, StationBook
 from meteo_page.hops import GRACE_SECONDS, LATE_INTERVALS, Facts, Hop, judge
 from meteo_page.kafka_tier import KafkaState, KafkaTier
@@ -21,6 +21,7 @@ from meteo_page.services import ServiceState, StackState, answers, read_services
 
 TIERS = ("kafka", "postgresql", "hdfs", "aggregates", "hbase")
 SERVERS = ("kafka", "postgresql", "hdfs", "yarn", "hbase")
+SAFE_MODE = "HDFS is in safe mode and takes no writes; docs/runbooks/availability.md says how it leaves it."
 NAMES = {"kafka": "Kafka", "postgresql": "PostgreSQL", "hdfs": "HDFS", "yarn": "YARN", "hbase": "HBase"}
 
 Newest = dict[str, dict[str, datetime]]
@@ -58,6 +59,8 @@ class PipelineState:
     poll_interval: float
     weather_timezone: str
     hbase_enabled: bool
+    safe_mode: bool | None
+    """Whether HDFS takes no writes; None while it does not say."""
 
     @property
     def stations(self) -> list[StationBook]:
@@ -111,6 +114,7 @@ class Pipeline:
         self._book_reader = Reader("PostgreSQL", BookReader(settings).read)
         self._kafka_reader = Reader("Kafka", self._kafka_tier.read)
         self._hdfs_reader = Reader("HDFS", lambda days: read_aggregates(settings, days))
+        self._safe_mode_reader = Reader("HDFS", read_safe_mode)
         self._hbase_reader = Reader("HBase", lambda stations: read_hbase(settings, stations))
         self._services_reader = Reader("the stack", _read_stack)
         self._books = Books()
@@ -121,6 +125,7 @@ class Pipeline:
         """Return the state now; it takes at most twice `seconds`, whatever is away."""
         settings, troubles = self._settings, {}
         self._services_reader.begin(settings)
+        self._safe_mode_reader.begin(settings)
         self._book_reader.begin()
         books = self._book_reader.result(time.monotonic() + seconds)
         if books.trouble:
@@ -137,9 +142,12 @@ class Pipeline:
         hbase = self._hbase_reader.result(end) if settings.hbase_enabled else Reading[dict[str, datetime]]()
         said = {"kafka": kafka.trouble, "hdfs": hdfs.trouble, "hbase": hbase.trouble}
         troubles |= {name: trouble for name, trouble in said.items() if trouble}
+        safe_mode = self._safe_mode_reader.result(end).value
+        if safe_mode:
+            troubles.setdefault("hdfs", SAFE_MODE)
         self._note(kafka.value, hdfs.value, hbase.value)
         stack = self._services_reader.result(end).value or (StackState({}), _no_services(), None)
-        return self._state(books.value, kafka.value, stack, troubles)
+        return self._state(books.value, kafka.value, stack, troubles, safe_mode)
 
     def close(self) -> None:
         """Give the connections back."""
@@ -169,6 +177,7 @@ class Pipeline:
         kafka: KafkaState | None,
         stack: tuple[StackState, dict[str, ServiceState], bool | None],
         troubles: dict[str, str],
+        safe_mode: bool | None,
     ) -> PipelineState:
         index, services, yarn = stack
         now = datetime.now(UTC)
@@ -195,6 +204,7 @@ class Pipeline:
             facts.poll_interval,
             self._settings.weather_timezone,
             self._settings.hbase_enabled,
+            safe_mode,
         )
 
 
