@@ -16,7 +16,7 @@ pytestmark = pytest.mark.deployment
 PROJECT = Path(__file__).parents[1]
 JOBS = {
     *("kafka", "postgres", "host", "namenode", "datanode", "resourcemanager", "nodemanager", "hbase-master"),
-    *("producer", "consumer", "export", "aggregate", "prometheus", "alertmanager"),
+    *("producer", "consumer", "export", "aggregate", "page", "prometheus", "alertmanager"),
 }
 
 

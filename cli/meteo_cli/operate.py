@@ -7,6 +7,7 @@ import time
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from meteo_cli import stack
 from meteo_common.console import out, print_columns, run_command
