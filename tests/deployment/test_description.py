@@ -159,3 +159,17 @@ def test_a_changed_pom_is_another_directory() -> None:
     pom = (PROJECT / "stack" / "kafka" / "pom.xml").read_bytes()
     assert name("kafka", pom).startswith("kafka-4.3.1-")
     assert name("kafka", pom) != name("kafka", pom + b"\n")
+
+
+def test_a_machine_without_monitoring_gets_a_sentence_and_no_failure(
+    preflight: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preflight.shutil, "which", lambda name: f"/usr/bin/{name}")
+    programs, missing = preflight.find_monitoring()
+    assert missing == ""
+    assert programs["node_exporter"] == "/usr/bin/prometheus-node-exporter"
+    monkeypatch.setattr(preflight.shutil, "which", lambda name: f"/opt/{name}" if "_" in name else None)
+    programs, missing = preflight.find_monitoring()
+    assert programs == {name: f"/opt/{name}" for name in ("node_exporter", "postgres_exporter")}
+    assert "prometheus, prometheus-alertmanager are not installed" in missing
+    assert "apt-get install prometheus prometheus-alertmanager" in missing
