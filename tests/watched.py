@@ -37,7 +37,8 @@ VARIABLES = {
     "prometheus_patience": PATIENCE,
     "prometheus_scrape_interval": "3s",
     "prometheus_scrape_timeout": "3s",
-    "prometheus_slow_scrape_interval": "6s",
+    "prometheus_slow_scrape_interval": "10s",
+    "prometheus_slow_scrape_timeout": "10s",
     "alertmanager_group_wait": "1s",
     "alertmanager_group_interval": "1s",
     "alertmanager_webhook_url": f"http://127.0.0.1:{WEBHOOK_PORT}/alerts",
@@ -105,8 +106,8 @@ class Watched:
         return answer.json()["data"]
 
     def firing(self) -> set[str]:
-        """Return the names of the alerts that stand."""
-        return {labels["alertname"] for labels, _ in self.query('ALERTS{alertstate="firing"}')}
+        """Return the names of the alerts that stand; not of those about the machine, which has other users."""
+        return {labels["alertname"] for labels, _ in self.query('ALERTS{alertstate="firing", job!="host"}')}
 
     def inhibited(self) -> set[str]:
         """Return the names of the alerts that Alertmanager holds back because another explains them."""
