@@ -44,8 +44,9 @@ def _blocks(result: Mapping[str, Any]) -> Iterator[str]:
         yield _table(
             ("memory, MiB", "at a quarter", "at the end", "peak"),
             [
-                (who, *(f"{notes['memory'][who][f'memory_{at}_mib']:g}" for at in ("at_quarter", "at_end", "peak")))
-                for who in ("producer", "consumer")
+                (who, *(f"{told[f'memory_{at}_mib']:g}" for at in ("at_quarter", "at_end", "peak")))
+                for who, told in notes["memory"].items()
+                if isinstance(told, dict)
             ],
         )
 
