@@ -69,9 +69,7 @@ def measure(options: Options) -> Measured:
     figure = "rows_per_second"
     for name in ("batches", "batches_again"):
         ending = name.removeprefix("batches")
-        measured.ratios[f"ratio_to_single_puts{ending}"] = ratio(
-            measured.runs, (name, figure), ("single_puts", figure)
-        )
+        measured.ratios[f"ratio_to_single_puts{ending}"] = ratio(measured.runs, (name, figure), ("single_puts", figure))
     return measured
 
 

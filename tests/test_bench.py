@@ -1,4 +1,4 @@
-"""Each benchmark runs, in databases and topics that it removes again, and writes the ratios that it promises.
+"""Each benchmark runs, in places of its own that it removes again, and writes the ratios that it promises.
 
 No figure is asserted: on a busy machine any may be had.
 """
@@ -7,25 +7,31 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import posixpath
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
+import happybase
 import psycopg2
 import pytest
 from kafka import KafkaAdminClient
 
 from meteo_common.settings import Settings
+from meteo_hadoop.webhdfs import FileSystem
 
 ROOT = Path(__file__).parents[1]
 METEO = Path(sys.executable).parent / "meteo"
 RATIOS = {
+    "export": {"ratio_to_pipe", "ratio_to_rows"},
+    "hbase": {"ratio_to_single_puts"},
     "indexes": {"ratio_of_station_to_record", "ratio_of_quality_to_station"},
     "ingest": {"ratio_to_limits", "ratio_to_insert", "ratio_of_two_to_one"},
     "latency": {"p99_over_floor"},
     "produce": {"ratio_to_client"},
 }
-SMALL = {"indexes": "2000", "ingest": "2000", "latency": "200", "produce": "1"}
+SMALL = {"export": "2000", "hbase": "2400", "indexes": "2000", "ingest": "2000", "latency": "200", "produce": "1"}
 
 
 def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -33,7 +39,7 @@ def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def left_behind(settings: Settings) -> set[str]:
-    """Databases and topics of benchmarks."""
+    """Databases and topics, directories of HDFS and tables of HBase that benchmarks made."""
     connection = psycopg2.connect(settings.database_url.get_secret_value())
     with connection.cursor() as cursor:
         cursor.execute("SELECT datname FROM pg_database WHERE datname LIKE 'bench\\_%'")
@@ -42,7 +48,11 @@ def left_behind(settings: Settings) -> set[str]:
     admin = KafkaAdminClient(bootstrap_servers=settings.bootstrap_servers.split(","))
     topics = {topic for topic in admin.list_topics() if topic.startswith("bench-")}
     admin.close()
-    return databases | topics
+    entries = FileSystem(settings).list(posixpath.dirname(settings.hdfs_base_path))
+    directories = {entry.name for entry in entries if entry.name.startswith("bench_")}
+    with closing(happybase.Connection(settings.hbase_host, settings.hbase_port)) as hbase:
+        tables = {name.decode() for name in hbase.tables() if name.startswith(b"bench_")}
+    return databases | topics | directories | tables
 
 
 @pytest.mark.parametrize("name", RATIOS)

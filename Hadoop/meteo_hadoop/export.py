@@ -40,7 +40,7 @@ CHUNK = 256 << 10
 CHUNKS_AHEAD = 16
 """4 MB between PostgreSQL and HDFS, so that neither waits for the other's pauses."""
 DELIMITER = b"\x02"
-"""Between a line's columns, and taken out again: it cannot occur in JSON, whose texts have control characters escaped."""
+"""Between a line's columns, and taken out again: JSON has control characters only escaped."""
 
 
 @dataclass
@@ -57,8 +57,8 @@ class Exporter:
     """Exports days, each as a whole; every thread of it has a connection of its own."""
 
     # COPY's text format would double every backslash: hence CSV whose quote and delimiter cannot occur in JSON. The
-    # message is a column by itself, because as a part of a text it would be copied four times: 2 of 13 µs a row. A topic
-    # made again carries its generation, which decides between messages.
+    # message is a column by itself: as a part of a text it would be copied four times, 2 of 13 µs a row. A topic made
+    # again carries its generation, which decides between messages.
     COPY = """
         COPY (SELECT '{{"date_time": "' || to_char(date_time AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS')
             || CASE WHEN date_time = date_trunc('second', date_time) THEN ''
@@ -143,19 +143,26 @@ class Exporter:
             with transaction(connection) as cursor:
                 cursor.execute(self.BY_INDEX)
             self._local.connection = connection
-        connection = self._local.connection
-        return connection
+        kept: Connection = self._local.connection
+        return kept
 
     def _write(self, locks: Connection, files: list[PlannedFile], there: set[str]) -> list[Written]:
         """Write the files of a day whose lock the session of `locks` holds. None is being written afterwards."""
         asking = threading.Lock()  # one connection runs one transaction at a time
+        lost: list[UnreachableError] = []
 
         def write(file: PlannedFile) -> Written:
             return self._write_file(self._connection(), file, held, unexplained=file.name in there)
 
         def held() -> None:
             with asking:
-                still_held(locks)
+                try:
+                    if not lost:
+                        still_held(locks)
+                except UnreachableError as error:
+                    lost.append(error)
+                if lost:
+                    raise lost[0]
 
         if len(files) == 1:  # spares a connection
             return [write(files[0])]
