@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 from math import isfinite
 from operator import itemgetter
 from typing import Any, Self, TypeVar
@@ -170,7 +171,7 @@ class AggregateTable:
 
         def send(writer: AggregateTable, number: int) -> None:
             for some in batches[number::WRITERS]:
-                writer._call(lambda table, some=some: _send_batch(table, add, some, timestamp))
+                writer._call(partial(_send_batch, add, some, timestamp))
 
         others = [AggregateTable(self._host, self._port, self._name) for _ in range(min(WRITERS, len(batches)) - 1)]
         with ExitStack() as stack, ThreadPoolExecutor(WRITERS) as pool:
@@ -212,7 +213,7 @@ class AggregateTable:
             ) from error
 
 
-def _send_batch(table: Any, add: Callable[[Any, Any], None], items: Sequence[Any], timestamp: int) -> None:
+def _send_batch(add: Callable[[Any, Any], None], items: Sequence[Any], timestamp: int, table: Any) -> None:
     with table.batch(timestamp=timestamp, transaction=True) as batch:
         for item in items:
             add(batch, item)
