@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import groupby, islice
 from operator import itemgetter
@@ -28,19 +27,7 @@ TWICE = 0.01
 """The share of polls that were made twice, so that there is a winner to find."""
 FORECAST_EVERY = 6
 """Each so many polls have a forecast and the air quality: the platform asks for them once an hour."""
-CHUNK = 256 << 10
 Fields = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class LocalFiles:
-    """Opens files of this machine, as `meteo_hadoop.source.Source` opens those of HDFS."""
-
-    def open(self, path: str) -> Iterator[bytes]:
-        """Yield a file's bytes."""
-        with Path(path).open("rb", buffering=0) as file:
-            while chunk := file.read(CHUNK):
-                yield chunk
 
 
 def write_days(folder: Path, number: int) -> dict[str, int]:
