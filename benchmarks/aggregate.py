@@ -75,9 +75,7 @@ def _locally(options: Options, sizes: Mapping[str, int], number: int) -> Measure
     return measured
 
 
-def _timed(
-    name: str, work: Callable[[], Lines], accounts: Accounts, wanted: Lines, number: int
-) -> dict[str, float]:
+def _timed(name: str, work: Callable[[], Lines], accounts: Accounts, wanted: Lines, number: int) -> dict[str, float]:
     """Return rows/s and the processor's seconds; what was computed must be what is wanted."""
     used: dict[str, float] = {}
     with accounts.counting(used):

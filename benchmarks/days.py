@@ -123,7 +123,9 @@ def _expect(message: Fields, at: datetime, chance: random.Random, *, asked: bool
 def _line(partition: int, message: Fields) -> str:
     """Return a line as the export writes it, `%d` in place of its offset."""
     value = msgspec.json.format(msgspec.json.encode(message), indent=0).decode().replace("%", "%%")
-    return f'{{"date_time": "{message["observed_at"]}", "partition": {partition}, "msg_offset": %d, "value": {value}}}\n'
+    return (
+        f'{{"date_time": "{message["observed_at"]}", "partition": {partition}, "msg_offset": %d, "value": {value}}}\n'
+    )
 
 
 def _ordered(value: Any) -> Any:

@@ -53,14 +53,14 @@ def mapper(zone: str) -> None:
 def reducer(zone: str) -> None:
     """Write the aggregates of each key."""
     time = local_time(zone)
-    for key, members in groupby(_records(), key=itemgetter(0)):
+    for (day, station_id), members in groupby(_records(), key=itemgetter(0)):
         winners: dict[str, Any] = {}
         for _, value in members:
             held = winners.get(value["at"])
             if held is None or _order(held) < _order(value):
                 winners[value["at"]] = value
         records = [(at, _message(winners[at])) for at in sorted(winners)]
-        sys.stdout.write(line_of(aggregates(*key, records, time)).decode() + "\n")
+        sys.stdout.write(line_of(aggregates(day, station_id, records, time)).decode() + "\n")
 
 
 def _records() -> Iterator[tuple[Any, Any]]:

@@ -1,4 +1,4 @@
-"""The peer Spark: a session in a process of its own, and Structured Streaming from the same topic into the same rows."""
+"""The peer Spark: a session in a process of its own; Structured Streaming, reading the same topic, writing the rows."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Spark:
         if find_spec("pyspark") is None:
             raise UsageError("Spark is not installed: run it as ./meteo bench, or leave the peer out (--without-peer).")
         # A file: Spark, which warns now and then, would wait for a reader of a pipe.
-        self._words = tempfile.TemporaryFile("w+")
+        self._words = tempfile.TemporaryFile("w+")  # noqa: SIM115 - as long as the process
         self._process = subprocess.Popen(
             [sys.executable, FOLDER / script, *arguments],
             stdin=subprocess.PIPE,

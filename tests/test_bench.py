@@ -121,3 +121,6 @@ def test_page_says_what_the_result_files_say() -> None:
     report = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(report)
     assert report.PAGE.read_text("utf-8") == report.page(), "run benchmarks/report.py"
+    picture = report.growth_picture
+    if picture.RESULT.is_file():
+        assert picture.TARGET.read_text("utf-8") == picture.svg(), "run benchmarks/report.py"

@@ -82,9 +82,7 @@ def mean(values: Sequence[float]) -> float | None:
     return fsum(values) / len(values) + 0.0 if values else None
 
 
-def precipitation_by_hour(
-    times: Sequence[str], amounts: Sequence[float | None], time: LocalTime
-) -> float | None:
+def precipitation_by_hour(times: Sequence[str], amounts: Sequence[float | None], time: LocalTime) -> float | None:
     """Return the sum over local hours of the last precipitation_1h_mm that was said in each; None if none was.
 
     An hour is a local hour together with its UTC offset: the long day has 25, the short one 23, and where the offset

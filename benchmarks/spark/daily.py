@@ -46,7 +46,8 @@ air AS (SELECT day, station, scale, avg(value) AS aqi FROM indices JOIN scales U
     GROUP BY day, station, scale),
 days AS (
     SELECT day, station, max_by(struct(city, country, source), at) AS last, count(*) AS observations,
-        avg(observation.temperature_celsius) AS temperature_avg, min(observation.temperature_celsius) AS temperature_min,
+        avg(observation.temperature_celsius) AS temperature_avg,
+        min(observation.temperature_celsius) AS temperature_min,
         max(observation.temperature_celsius) AS temperature_max, avg(observation.humidity_percent) AS humidity,
         avg(observation.pressure_hpa) AS pressure, avg(observation.wind_speed_mps) AS speed,
         sum(observation.wind_speed_mps) FILTER (WHERE observation.wind_direction_degrees IS NOT NULL) AS blown,
