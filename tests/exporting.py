@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from contextlib import closing
 
 import tiers
@@ -10,6 +11,8 @@ import tiers
 from conftest import Tenant
 from meteo_common.database import connect, open_database
 from meteo_common.errors import MeteoError
+from meteo_common.settings import Settings
+from meteo_hadoop.compact import compact
 from meteo_hadoop.export import export_once
 from meteo_hadoop.reconcile import reconcile_tiers
 
@@ -62,10 +65,19 @@ class Work:
         assert [day.pending for day in report.days] == [["to be aggregated"]] * 2
 
 
-def told(tenant: Tenant) -> MeteoError | None:
-    """Export, and return what it told instead of ending well."""
+Command = Callable[[Settings], object]
+
+
+def told(tenant: Tenant, command: Command = export_once) -> MeteoError | None:
+    """Run a command, and return what it told instead of ending well."""
     try:
-        export_once(tenant.settings)
+        command(tenant.settings)
     except MeteoError as error:
         return error
     return None
+
+
+def merge(settings: Settings) -> None:
+    """Merge the days that have ended."""
+    with closing(open_database(settings, "test")) as database:
+        compact(settings, database)
