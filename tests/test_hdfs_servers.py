@@ -6,18 +6,25 @@ from dataclasses import replace
 
 import pytest
 import tiers
+from between import hdfs_proxy
 from exporting import Work, told
 from servers import Servers
 
 from conftest import Tenant
+from meteo_common.errors import TransientError
 from meteo_hadoop.webhdfs import FileSystem
+
+
+def tenant_of(servers: Servers) -> Tenant:
+    """Return a tenant of these servers, which have no HBase."""
+    tenant = servers.tenant()
+    return replace(tenant, settings=tenant.settings.model_copy(update={"hbase_enabled": False}))
 
 
 @pytest.fixture(scope="module")
 def work(servers: Servers) -> Work:
-    """A tenant with a slice in HDFS; these servers have no HBase."""
-    tenant = servers.tenant()
-    work = Work(replace(tenant, settings=tenant.settings.model_copy(update={"hbase_enabled": False})))
+    """A tenant with a slice in HDFS."""
+    work = Work(tenant_of(servers))
     work.give()
     tiers.export(work.tenant)
     return work
@@ -46,7 +53,7 @@ def test_without_the_datanode_each_command_says_so_and_the_next_one_finishes(wor
             said = says(work.tenant, *command)
             assert said.startswith("No DataNode that holds /user/hdfs/")
             assert said.endswith(" is up; start it, ./meteo status shows the servers.")
-        nothing_yet = Work(servers.tenant())
+        nothing_yet = Work(tenant_of(servers))
         nothing_yet.give()
         said = str(told(nothing_yet.tenant))
         assert said.startswith("HDFS has no DataNode with room for /user/hdfs/")
@@ -65,23 +72,23 @@ def test_a_merge_without_the_datanode_is_finished_by_the_next_command(work: Work
     work.assert_whole()
 
 
-def test_a_datanode_killed_amid_an_export(work: Work, servers: Servers) -> None:
-    def owes() -> bool:
-        return bool(work.tenant.query("SELECT FROM export_plan_days WHERE published_at IS NULL"))
-
-    for _ in range(3):
-        work.give()
-        process = tiers.start(work.tenant, "export")
-        tiers.eventually("a plan", owes, 60, 0.01)
-        servers.kill("datanode")
-        assert process.wait(120) in {0, 3}
+@pytest.mark.parametrize("step", ["WRITE _weather", "RENAME _weather"])
+def test_a_datanode_killed_amid_an_export(work: Work, servers: Servers, step: str) -> None:
+    work.give()
+    with hdfs_proxy(work.tenant.settings.hdfs_url) as proxy:
+        proxy.plan.expect(lambda each: each.startswith(step), "kill", lambda: servers.kill("datanode"))
+        tenant = replace(work.tenant, settings=work.tenant.settings.model_copy(update={"hdfs_url": proxy.url}))
+        assert isinstance(told(tenant), TransientError)
+        assert proxy.plan.happened
     finishes(work)
 
 
-def test_a_full_disk_is_told_and_the_export_goes_on_when_there_is_room(work: Work, servers: Servers) -> None:
+def test_a_full_disk_is_told_and_the_export_goes_on_when_there_is_room(servers: Servers) -> None:
+    work = Work(tenant_of(servers))  # what lies on the other disk cannot be read meanwhile
     work.give()
     with servers.small_datanode(8):  # a block asks for 16 MB
         tiers.eventually("the small DataNode", lambda: "with room for" in str(told(work.tenant)), 60, 0.5)
         said = says(work.tenant, "export")
+        assert said.startswith("HDFS has no DataNode with room for /user/hdfs/")
         assert said.endswith("none is up, or its disk is full.")
     finishes(work)
