@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
+from typing import Any
 
 import tiers
 
@@ -81,3 +82,8 @@ def merge(settings: Settings) -> None:
     """Merge the days that have ended."""
     with closing(open_database(settings, "test")) as database:
         compact(settings, database)
+
+
+def run_apart(command: Command, values: Mapping[str, Any]) -> None:
+    """Run a command in another process, with settings of these values."""
+    command(Settings(**values))

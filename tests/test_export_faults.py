@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 import tiers
 from between import FAULTS, HdfsProxy, Plan, PostgresProxy, hdfs_proxy
-from exporting import Command, Work, merge, told
+from exporting import Command, Work, merge, run_apart, told
 from psycopg2.extensions import make_dsn, parse_dsn
 from pydantic import SecretStr
 
@@ -22,7 +22,7 @@ from meteo_hadoop.rebuild import rebuild
 
 # Started once, with everything imported: a process that is to be killed comes in 30 ms instead of 1 s.
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["meteo_hadoop.rebuild"])
+PROCESSES.set_forkserver_preload(["exporting", "meteo_hadoop.rebuild"])
 
 
 @pytest.fixture(scope="module", params=FAULTS)
@@ -62,7 +62,7 @@ def through(tenant: Tenant, hdfs: HdfsProxy | None = None, postgres: PostgresPro
 
 def kill_at(tenant: Tenant, plan: Plan, matches: Callable[[str], bool], command: Command) -> None:
     """Run a command in a process of its own, and kill (-9) it when it comes to this step."""
-    process = PROCESSES.Process(target=command, args=(tenant.settings,))
+    process = PROCESSES.Process(target=run_apart, args=(command, tenant.settings.model_dump()))
     plan.expect(matches, "kill", process.kill)
     process.start()
     process.join(60)
