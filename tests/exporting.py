@@ -86,4 +86,4 @@ def merge(settings: Settings) -> None:
 
 def run_apart(command: Command, values: Mapping[str, Any]) -> None:
     """Run a command in another process, with settings of these values."""
-    command(Settings(**values))
+    command(Settings.model_construct(**values))

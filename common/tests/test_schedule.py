@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from meteo_common.errors import TransientError, UsageError
+from meteo_common.errors import MismatchError, TransientError, UsageError
 from meteo_common.schedule import AGAIN, Cron, run_every, run_scheduled
 from meteo_common.service import Service
 
@@ -58,6 +58,15 @@ def test_a_cycle_may_want_to_come_earlier(service: Once, wanted: float, least: f
 def test_a_failure_that_took_long_is_waited_for_as_long(service: Once, asked: float | None, waited: float) -> None:
     run_every(service, INTERVAL, failing(0.3, asked))
     assert service.waited == waited
+
+
+def test_what_does_not_add_up_ends_the_cycle_and_not_the_service(service: Once) -> None:
+    def cycle() -> None:
+        raise MismatchError("a stranger's file")
+
+    run_every(service, INTERVAL, cycle)
+    assert INTERVAL - 60 < service.waited <= INTERVAL
+    assert service._trouble == "a stranger's file"
 
 
 def test_a_cycle_longer_than_the_interval_is_followed_at_once(service: Once) -> None:
