@@ -21,6 +21,7 @@ from kafka import KafkaAdminClient
 
 from meteo_common.errors import TerminalError
 from meteo_common.settings import Settings
+from meteo_hadoop.engines import YARN_FROM_BYTES
 from meteo_hadoop.webhdfs import FileSystem
 
 ROOT = Path(__file__).parents[1]
@@ -130,6 +131,10 @@ def test_unknown_benchmark_is_told_which_there_are() -> None:
     ran = bench("nothing")
     assert ran.returncode == 2
     assert ran.stderr.strip() == f"error: The benchmark 'nothing' is unknown; expected one of {', '.join(RATIOS)}."
+
+
+def test_readme_says_from_what_size_on_yarn_is_chosen() -> None:
+    assert f"YARN from {YARN_FROM_BYTES >> 30} GB on" in (ROOT / "README.md").read_text("utf-8")
 
 
 def test_page_says_what_the_result_files_say() -> None:
