@@ -26,7 +26,7 @@ PORT_OFFSET = 3000
 METEO = Path(sys.executable).parent / "meteo"
 PARTITIONS = 3
 
-pytest_plugins = ["servers", "figures"]
+pytest_plugins = ["servers", "watched", "figures"]
 
 SERVERS = ("stack", "servers")
 """The fixtures that put servers up for the whole session; no test uses two of them."""
@@ -112,7 +112,7 @@ def stack() -> Iterator[Path]:
         _meteo("down", "--purge", check=False)
     try:
         if not (keep and _is_up()):
-            _meteo("up", "-e", "services_enabled=false")
+            _meteo("up", "-e", "services_enabled=false", "-e", "monitoring_enabled=false")
         yield stack_directory(STACK)
     finally:
         if not keep:

@@ -28,7 +28,7 @@ from meteo_common.schema import schema_text
 from meteo_common.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
-SOURCES = ("common", "producer", "consumer", "Hadoop", "cli")
+SOURCES = ("common", "producer", "consumer", "Hadoop", "page", "cli")
 WITH_TABLES = ("sources.md", "backfill.md")
 MADE_BY = "<!-- Made by docs/generate.py from the code; change it there, then run it. -->\n"
 
@@ -85,16 +85,20 @@ COMMANDS_HEAD = """\
 An error is one sentence on standard error: what is wrong, what was expected, what to do.
 
 Run by root, `produce`, `backfill`, `budgets`, `consume`, `dead-letters`, `retention`, `export`, `aggregate`,
-`climate`, `query` and `reconcile` give root up and run as the user `meteo`.
+`climate`, `query`, `reconcile` and `page` give root up and run as the user `meteo`.
 """
 METRICS_HEAD = """\
 # Metrics
 
-Each service of ours answers at `/metrics` (Prometheus text) and `/healthz` (JSON) on 127.0.0.1: producer 9201,
-consumer 9202, export 9203, aggregate 9204, plus the stack's port offset. `/healthz` answers 503 when the service's loop
-has not come round for three minutes; a service that waits for a server is healthy and says what it waits for.
+Each service of ours answers at `/metrics` (Prometheus text), `/healthz` and `/readyz` (JSON) on 127.0.0.1: producer
+9201, consumer 9202, export 9203, aggregate 9204, page 8000, plus the stack's port offset. `/healthz` answers 503 when
+the service's loop has not come round for three minutes; a service that waits for a server is healthy, says what it
+waits for, and is not ready: `/readyz` answers 503.
 
-Labels are bounded: sources, configured places, partitions, kinds of error. On the page a counter's name ends in
+The metrics of [the page](page.md) tell of all tiers, read every 15 s, also while the other services are down:
+`meteo_pipeline_*`, `meteo_newest_*`, and the weather itself.
+
+Labels are bounded: sources, configured places, partitions, kinds of error. On `/metrics` a counter's name ends in
 `_total`, a histogram's series in `_bucket`, `_sum` and `_count`. A labelled series appears with its first value.
 """
 
@@ -165,7 +169,7 @@ def metrics() -> Iterator[tuple[str, str, tuple[str, ...], str, Path]]:
             for node in ast.walk(ast.parse(path.read_text("utf-8"))):
                 if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
                     continue
-                if node.func.id in {"Counter", "Gauge", "Histogram", "Summary"} and len(node.args) >= 2:
+                if node.func.id in {"Counter", "Gauge", "gauge", "Histogram", "Summary"} and len(node.args) >= 2:
                     name, meaning, *rest = (ast.literal_eval(argument) for argument in node.args)
                     labels = tuple(rest[0]) if rest else ()
                     yield name, node.func.id, labels, meaning, path.relative_to(ROOT)

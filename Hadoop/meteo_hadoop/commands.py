@@ -14,7 +14,6 @@ from meteo_common.logs import configure_logs
 from meteo_common.settings import Settings, load_settings
 from meteo_hadoop.cycles import Done, Tell, run_cycles
 from meteo_hadoop.engines import EngineName
-from meteo_hadoop.measures import TierCheck
 from meteo_hadoop.steps import aggregate_step, climate_step, compact_step, expire_step, export_step, verify_step
 
 Day = Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="One day, YYYY-MM-DD.")]
@@ -86,7 +85,7 @@ def aggregate(
         def cycle(settings: Settings, tell: Tell) -> Done:
             return aggregate_step(settings, tell, date, all_days, changed, engine)
 
-        run_cycles("aggregate", cycle, once, every, cron, afterwards=TierCheck())
+        run_cycles("aggregate", cycle, once, every, cron, reconciles=True)
 
     run_command(run)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -12,10 +12,11 @@ from meteo_common.console import out
 from meteo_common.durations import parse_duration
 from meteo_common.errors import UsageError
 from meteo_common.logs import configure_logs
-from meteo_common.schedule import Cron, Interval, Schedule, run_scheduled
 from meteo_common.service import Service
 from meteo_common.settings import Settings, load_settings
-from meteo_hadoop.measures import count_cycle
+
+if TYPE_CHECKING:
+    from meteo_common.schedule import Schedule
 
 log = structlog.get_logger()
 
@@ -44,16 +45,22 @@ def run_cycles(
     once: bool,
     every: str | None,
     cron: str | None,
-    afterwards: Callable[[Settings], None] = lambda _: None,
+    *,
+    reconciles: bool = False,
 ) -> None:
-    """Run one cycle, or a service of them, each followed by `afterwards`."""
+    """Run one cycle, or a service of them, each followed by a reconciliation if it `reconciles`."""
     if once or (every is None and cron is None):
         configure_logs(name, long_running=False)
         for line in cycle(load_settings(), out.print).lines:
             out.print(line, markup=False)
         return
+    # Imported here: else every service, which the same command line runs, would tell of cycles, all of them zero.
+    from meteo_common.schedule import run_scheduled
+    from meteo_hadoop.measures import TierCheck, count_cycle
+
     configure_logs(name)
     settings = load_settings()
+    check = TierCheck() if reconciles else None
     schedule = _schedule(every, cron, settings)
 
     def logged() -> None:
@@ -61,7 +68,8 @@ def run_cycles(
         facts = cycle(settings, lambda _: None).facts
         count_cycle(facts)
         log.info("cycle done", **facts)
-        afterwards(settings)
+        if check:
+            check(settings)
 
     service = Service(name, settings.meteo_metrics_port, CYCLE_LIMIT)
     try:
@@ -71,6 +79,8 @@ def run_cycles(
 
 
 def _schedule(every: str | None, cron: str | None, settings: Settings) -> Schedule:
+    from meteo_common.schedule import Cron, Interval
+
     if every is None:
         return Cron(cron or "", settings.zone)
     if cron is not None:

@@ -10,7 +10,6 @@ from meteo_common.errors import MismatchError
 from meteo_common.settings import Settings
 from meteo_hadoop.engine import Engine, Result
 from meteo_hadoop.job import Job
-from meteo_hadoop.measures import BAD_LINES, LINES
 from meteo_hadoop.source import Source
 
 EngineName = Literal["auto", "local", "yarn"]
@@ -50,6 +49,9 @@ def run_job(job: Job, name: EngineName, settings: Settings, sizes: Mapping[str, 
 
     Raises MismatchError when the share of bad lines is above BAD_LINES_LIMIT, and what the engine raises.
     """
+    # Imported here: every service of the command line knows this module, and few have metrics of jobs.
+    from meteo_hadoop.measures import BAD_LINES, LINES
+
     engine = make_engine(name, settings, sizes)
     result = replace(engine.run(job, list(sizes)), engine=engine.name)
     LINES.labels(job.name).inc(result.lines_read)

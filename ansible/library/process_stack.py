@@ -32,6 +32,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "name": {"type": "str"},
     "port_offset": {"type": "int", "default": 0},
     "secrets_file": {"type": "path", "default": "", "no_log": False},
+    "notes": {"type": "list", "elements": "str", "default": []},
     "services": {"type": "list", "elements": "str", "default": []},
     "purge": {"type": "bool", "default": False},
 }
@@ -81,6 +82,7 @@ def start(stack: Stack, params: dict[str, Any]) -> bool:
         "port_offset": params["port_offset"],
         "runtime": "process",
         "secrets_file": params["secrets_file"],
+        "notes": params["notes"],
     }
     changed |= write(stack.index, json.dumps({**head, "services": index["services"]}, indent=2) + "\n", 0o644)
     path = stack.run / "supervisor.conf"

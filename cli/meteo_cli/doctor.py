@@ -11,6 +11,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -49,6 +50,7 @@ LAUNCHER = {"METEO_HOME", "METEO_STACK", "METEO_PORT_OFFSET", "METEO_PROJECT"}
 PORT_SECONDS = 2.0
 DISK_LOW, DISK_MINIMUM = 5_000_000_000, 1_000_000_000
 """Bytes free: below the first PostgreSQL, Kafka and HDFS soon have none; below the second HDFS takes no blocks."""
+API_SECONDS = 5.0
 CLOCK_SECONDS = 5.0
 """Generations are made of the clock, and a collected_at that is wrong decides between messages."""
 
@@ -254,6 +256,23 @@ def check_letters(machine: Machine) -> Iterator[Finding]:
         yield Finding("ok", "no dead letters")
 
 
+def check_apis(machine: Machine) -> Iterator[Finding]:
+    """Whether the weather APIs that are or could be asked answer at all; their front page costs nothing."""
+    settings = machine.settings
+    asked = ["open_meteo_url", "open_meteo_air_quality_url", "open_meteo_geocoding_url"]
+    asked += [f"{name}_url" for name in ("openweather", "visual_crossing") if getattr(settings, f"{name}_api_key")]
+    with ThreadPoolExecutor(len(asked)) as pool:
+        for name, trouble in zip(
+            asked, pool.map(lambda name: _api_trouble(getattr(settings, name)), asked), strict=True
+        ):
+            host = urlsplit(getattr(settings, name)).netloc
+            if trouble:
+                remedy = f"check network, proxy and {name.upper()}; ./meteo produce --source replay needs no API"
+                yield Finding("warning", f"{host} cannot be reached ({trouble})", remedy)
+            else:
+                yield Finding("ok", f"{host} answers")
+
+
 CHECKS: dict[str, Callable[[Machine], Iterator[Finding]]] = {
     "settings": check_settings,
     "versions": check_versions,
@@ -262,6 +281,7 @@ CHECKS: dict[str, Callable[[Machine], Iterator[Finding]]] = {
     "disk": check_disk,
     "clocks": check_clocks,
     "letters": check_letters,
+    "apis": check_apis,
 }
 """By the word that is printed before their findings."""
 
@@ -296,6 +316,15 @@ def _database_time(settings: Settings) -> datetime:
         cursor.execute("SELECT clock_timestamp()")
         (there,) = cursor.fetchone() or (datetime.now(UTC),)
         return there  # type: ignore[no-any-return]
+
+
+def _api_trouble(url: str) -> str | None:
+    """Return why an API cannot be reached, None when it answers, whatever it says."""
+    try:
+        requests.head(url, timeout=API_SECONDS)
+    except requests.RequestException as error:
+        return type(error).__name__
+    return None
 
 
 def _namenode_time(settings: Settings) -> datetime:

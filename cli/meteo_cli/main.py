@@ -12,8 +12,9 @@ from typer._click import ClickException  # typer names no public parent of its u
 
 import meteo_consumer.commands
 import meteo_hadoop.commands
+import meteo_page.commands
 import meteo_producer.commands
-from meteo_cli import bench, demo, doctor, operate, testing
+from meteo_cli import bench, demo, doctor, operate, status, testing
 from meteo_cli.privileges import become_service_user
 from meteo_common.console import err
 from meteo_common.errors import MeteoError, UsageError
@@ -40,6 +41,7 @@ SERVICE_COMMANDS = {
     "climate",
     "query",
     "reconcile",
+    "page",
 }
 """What runs as the user `meteo` when root calls it, as the deployed services do."""
 
@@ -69,10 +71,12 @@ demo.register(app)
 testing.register(app)
 bench.register(app)
 operate.register(app)
+status.register(app)
 doctor.register(app)
 meteo_producer.commands.register(app)
 meteo_consumer.commands.register(app)
 meteo_hadoop.commands.register(app)
+meteo_page.commands.register(app)
 
 
 def main() -> None:

@@ -61,6 +61,8 @@ class Stack:
     port_offset: int
     services: list[StackService]
     secrets_file: Path
+    notes: list[str]
+    """Sentences that the deployment left for a person, such as what is missing on this machine."""
 
     @property
     def directory(self) -> Path:
@@ -85,7 +87,7 @@ def read_stack() -> Stack:
         )
         for name, entry in facts["services"].items()
     ]
-    return Stack(facts["name"], facts["port_offset"], services, Path(facts["secrets_file"]))
+    return Stack(facts["name"], facts["port_offset"], services, Path(facts["secrets_file"]), facts.get("notes", []))
 
 
 def deploy(**variables: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -81,3 +82,13 @@ def test_help_is_no_error(program: Program) -> None:
     ran = program("--help")
     assert ran.returncode == 0
     assert "reconcile" in ran.stdout
+
+
+def test_urls_repeats_what_the_deployment_found_missing(program: Program, tmp_path: Path) -> None:
+    stack = tmp_path / "stacks" / "meteo"
+    stack.mkdir(parents=True)
+    facts = {"name": "meteo", "port_offset": 0, "secrets_file": "secrets.yml", "services": {}}
+    (stack / "stack.json").write_text(json.dumps({**facts, "notes": ["Nothing watches this stack."]}))
+    told = program("urls")
+    assert told.returncode == 0
+    assert "Nothing watches this stack." in told.stdout

@@ -21,6 +21,7 @@ log = structlog.get_logger()
 CYCLES = Counter("meteo_cycles", "Cycles of a scheduled service, by how they ended", ["outcome"])
 LAST_SUCCESS = Gauge("meteo_cycle_last_success_timestamp_seconds", "When a cycle last ended well")
 DURATION = Gauge("meteo_cycle_duration_seconds", "How long the last cycle took")
+INTERVAL = Gauge("meteo_cycle_interval_seconds", "From one cycle to the next by the schedule, as it is now")
 
 AGAIN = 30.0
 """Seconds after a cycle that failed, unless its error says how long."""
@@ -31,6 +32,10 @@ class Schedule(Protocol):
 
     @property
     def step(self) -> float: ...
+
+    def interval(self) -> float:
+        """Return the seconds between the next two cycles that are due."""
+        ...
 
     def left(self, started: datetime, elapsed: float) -> float:
         """Return the seconds until the cycle after the one begun at `started`, `elapsed` s ago; 0 when overdue."""
@@ -43,6 +48,10 @@ class Interval:
 
     seconds: float
     step: float = math.inf
+
+    def interval(self) -> float:
+        """Return the seconds; as `Schedule` says."""
+        return self.seconds
 
     def left(self, started: datetime, elapsed: float) -> float:  # noqa: ARG002
         """Return the seconds left; as `Schedule` says."""
@@ -67,6 +76,14 @@ class Cron:
                 " such as '*/10 * * * *'."
             )
 
+    def interval(self) -> float:
+        """Return the seconds between the next two times, which may differ from those between others."""
+        from croniter import croniter
+
+        times = croniter(self.expression, datetime.now(self.zone))
+        first, second = (times.get_next(datetime).astimezone(UTC) for _ in range(2))
+        return float((second - first).total_seconds())
+
     def left(self, started: datetime, elapsed: float) -> float:  # noqa: ARG002
         """Return the seconds left; the times that passed during the cycle are one that is overdue."""
         from croniter import croniter
@@ -90,10 +107,13 @@ def run_scheduled(service: Service, schedule: Schedule, cycle: Callable[[], floa
     schedule's.
     """
     trouble = None
+    for outcome in ("done", "failed"):
+        CYCLES.labels(outcome)  # a series that begins with its first value hides that one from increase()
     while not service.stopping.is_set():
         started, begun = datetime.now(UTC), time.monotonic()
         # What was waited for is waited for until a cycle ends well: an attempt may take longer than the pause.
         service.beat(trouble)
+        INTERVAL.set(schedule.interval())
         try:
             wanted = cycle()
         except TransientError as error:

@@ -1,4 +1,6 @@
-"""What every long-running service is: it stops within 10 s of SIGTERM, and tells how it is at /metrics and /healthz."""
+"""What every long-running service is: it stops within 10 s of SIGTERM, and tells how it is at /metrics,
+/healthz and /readyz.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +11,7 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import FrameType
+from typing import Any
 
 import structlog
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -51,6 +54,16 @@ class Service:
         while (left := end - time.monotonic()) > 0 and not self.stopping.wait(min(left, STALE_AFTER / 3)):
             self._last_beat = time.monotonic()
 
+    def facts(self) -> dict[str, Any]:
+        """Return what /healthz and /readyz say: healthy is whose loop comes round, ready who also waits for nothing."""
+        healthy = time.monotonic() - self._last_beat < self._stale_after
+        return {
+            "service": self.name,
+            "healthy": healthy,
+            "ready": healthy and self._trouble is None,
+            "waiting_for": self._trouble,
+        }
+
     def close(self) -> None:
         """Stop answering."""
         if self._server:
@@ -75,13 +88,12 @@ class Service:
             def do_GET(self) -> None:
                 if self.path == "/metrics":
                     self._answer(200, CONTENT_TYPE_LATEST, generate_latest())
-                elif self.path == "/healthz":
-                    age = time.monotonic() - service._last_beat
-                    healthy = age < service._stale_after
-                    body = {"service": service.name, "healthy": healthy, "waiting_for": service._trouble}
-                    self._answer(200 if healthy else 503, "application/json", json.dumps(body).encode())
+                elif self.path in {"/healthz", "/readyz"}:
+                    facts = service.facts()
+                    well = facts["healthy"] if self.path == "/healthz" else facts["ready"]
+                    self._answer(200 if well else 503, "application/json", json.dumps(facts).encode())
                 else:
-                    self._answer(404, "text/plain", b"/metrics or /healthz\n")
+                    self._answer(404, "text/plain", b"/metrics, /healthz or /readyz\n")
 
             def _answer(self, status: int, kind: str, body: bytes) -> None:
                 self.send_response(status)

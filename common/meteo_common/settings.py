@@ -116,6 +116,10 @@ class Settings(BaseSettings):
     hadoop_conf_dir: Path | None = Field(None, description="configuration of the YARN client")
     hadoop_classpath_jars: Path | None = Field(None, description="directory of the YARN client's jars")
     meteo_state_dir: Path | None = Field(None, description="where a service keeps what it looked up")
+    meteo_stack_file: Path | None = Field(
+        None, description="the stack's index, as JSON, for the page: its services and links; none = the stack's own"
+    )
+    meteo_page_port: int = Field(8000, description="port of the page and its API", ge=1, le=65535)
     meteo_metrics_port: int | None = Field(None, description="port of /metrics and /healthz", ge=1, le=65535)
 
     @property

@@ -55,6 +55,8 @@ class Batch:
     months: dict[tuple[int, int], datetime] = field(default_factory=dict)
     """One instant of each UTC month that the rows fall in."""
     dead_letters: list[DeadLetter] = field(default_factory=list)
+    collected_at: datetime | None = None
+    """When the answer behind the first row was collected; None for a recorded year, which was collected long ago."""
 
     @property
     def control_records(self) -> int:
@@ -68,10 +70,13 @@ def sort_records(partition: int, before: int, after: int, records: Sequence[Any]
     rows, months = batch.rows, batch.months
     for record in records:
         try:
-            instant = decode(record.value).observed_at.astimezone(UTC)
+            message = decode(record.value)
         except RefusedError as error:
             batch.dead_letters.append(DeadLetter(record, str(error)))
             continue
+        instant = message.observed_at.astimezone(UTC)
+        if not rows and message.data_origin != "replay":
+            batch.collected_at = message.collected_at
         rows.append((instant, record))
         months[instant.year, instant.month] = instant
     return batch

@@ -19,7 +19,7 @@ from meteo_common.service import Service
 from meteo_common.settings import Settings
 from meteo_consumer.consumption import Consumption, Taken, stand_still
 from meteo_consumer.topic import SERVICE_CONNECT_MS, describe_topic, log_bounds, open_consumer
-from meteo_consumer.writer import RECONNECT_SECONDS, SETTLED_SECONDS
+from meteo_consumer.writer import RECONNECT_SECONDS, RECORDS, SETTLED_SECONDS
 
 log = structlog.get_logger()
 
@@ -91,6 +91,8 @@ def consume_forever(settings: Settings, service: Service) -> None:
     """
     total = Taken()
     failures = 0
+    for outcome in ("row", "dead_letter"):
+        RECORDS.labels(outcome)  # a series that begins with its first value hides that one from increase()
     while not service.stopping.is_set():
         started = time.monotonic()
         try:

@@ -25,6 +25,7 @@ def interval_of(source: Source, settings: Settings, accounts: Accounts, feeds: C
     wanted = settings.produce_every
     account = accounts.of(source.name)
     if account is None:
+        INTERVAL.labels(source.name).set(wanted)
         return wanted
     places = len(settings.places)
     often = places * source.poll_cost(["current"])

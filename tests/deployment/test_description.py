@@ -19,8 +19,9 @@ PROJECT = Path(__file__).parents[2]
 ANSIBLE = PROJECT / "ansible"
 PROGRAMS = Path(sys.executable).parent
 ROLES = sorted(path for path in (ANSIBLE / "roles").iterdir() if path.is_dir())
-# 0 is what people use; 3000 the core's tests, 2400 those of ingestion; the others test_stack.py's and test_person.py's.
-OFFSETS = (0, 1200, 2400, 3000, 3600)
+# 0 is what people use; 3000 the core's tests, 2400 those of ingestion, 1800 those of monitoring; the others are
+# test_stack.py's and test_person.py's.
+OFFSETS = (0, 1200, 1800, 2400, 3000, 3600)
 FIRST_EPHEMERAL = 32768
 
 
@@ -68,7 +69,7 @@ def test_every_variable_of_a_role_is_described(role: Path) -> None:
 def test_preflight_knows_every_port_that_a_service_opens() -> None:
     checked = {
         name
-        for table in ("preflight_server_ports", "preflight_service_ports")
+        for table in ("preflight_server_ports", "preflight_service_ports", "preflight_monitoring_ports")
         for names in read(ANSIBLE / "roles" / "preflight" / "defaults" / "main.yml")[table].values()
         for name in names
     }
@@ -158,3 +159,17 @@ def test_a_changed_pom_is_another_directory() -> None:
     pom = (PROJECT / "stack" / "kafka" / "pom.xml").read_bytes()
     assert name("kafka", pom).startswith("kafka-4.3.1-")
     assert name("kafka", pom) != name("kafka", pom + b"\n")
+
+
+def test_a_machine_without_monitoring_gets_a_sentence_and_no_failure(
+    preflight: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preflight.shutil, "which", lambda name: f"/usr/bin/{name}")
+    programs, missing = preflight.find_monitoring()
+    assert missing == ""
+    assert programs["node_exporter"] == "/usr/bin/prometheus-node-exporter"
+    monkeypatch.setattr(preflight.shutil, "which", lambda name: f"/opt/{name}" if "_" in name else None)
+    programs, missing = preflight.find_monitoring()
+    assert programs == {name: f"/opt/{name}" for name in ("node_exporter", "postgres_exporter")}
+    assert "prometheus, prometheus-alertmanager are not installed" in missing
+    assert "apt-get install prometheus prometheus-alertmanager" in missing

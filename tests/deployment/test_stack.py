@@ -22,12 +22,13 @@ TOPICS = [
     for name in ("weather-api", "kept")
 ]
 SERVICES = {"producer", "consumer", "export", "aggregate"}
+MONITORING = {"prometheus", "alertmanager", "node-exporter", "postgres-exporter"}
 
 
 def test_the_first_run_starts_everything(stack: Deployment) -> None:
     run = stack.up(kafka_topics=TOPICS)
     assert run.code == 0, run.output
-    assert set(stack.processes()) == SERVERS | SERVICES
+    assert set(stack.processes()) == SERVERS | SERVICES | MONITORING
     assert (stack.directory / "settings.env").stat().st_mode & 0o777 == 0o600
     assert (stack.directory / "secrets.yml").stat().st_mode & 0o777 == 0o600
 
@@ -117,7 +118,7 @@ def test_stopping_and_starting_keeps_all_data(stack: Deployment, written: dict[s
 
 
 def test_services_can_be_switched_off(stack: Deployment) -> None:
-    assert set(stack.processes()) == SERVERS
+    assert set(stack.processes()) == SERVERS | MONITORING
 
 
 def test_a_killed_supervisor_leaves_nothing_behind(stack: Deployment) -> None:

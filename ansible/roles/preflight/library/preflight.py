@@ -19,7 +19,7 @@ from ansible.module_utils.supervision import Stack
 DOCUMENTATION = """
 module: preflight
 short_description: Checks of the machine
-description: Fails with one sentence for each thing that is wrong; returns where Java and PostgreSQL are.
+description: Fails with one sentence for each thing that is wrong; returns where Java, PostgreSQL and monitoring are.
 options: {}
 """
 
@@ -36,6 +36,13 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
 }
 # From here on the kernel gives ports to outgoing connections.
 EPHEMERAL = 32768
+# What watches the platform: Debian's package and program, and the name that its makers gave it.
+MONITORING = {
+    "prometheus": ("prometheus", "prometheus"),
+    "alertmanager": ("prometheus-alertmanager", "alertmanager"),
+    "node_exporter": ("prometheus-node-exporter", "node_exporter"),
+    "postgres_exporter": ("prometheus-postgres-exporter", "postgres_exporter"),
+}
 
 
 def wrong_names(params: dict[str, Any]) -> Iterator[str]:
@@ -183,6 +190,22 @@ def find_postgres() -> tuple[str, str | None]:
     )
 
 
+def find_monitoring() -> tuple[dict[str, str], str]:
+    """The programs that watch the platform, and a sentence about those that are missing; it is no error."""
+    found = {}
+    for name, candidates in MONITORING.items():
+        if path := next(filter(None, map(shutil.which, candidates)), None):
+            found[name] = path
+    missing = [MONITORING[name][0] for name in MONITORING if name not in found]
+    if not missing:
+        return found, ""
+    return found, (
+        f"Nothing watches this stack: {', '.join(missing)} {'is' if len(missing) == 1 else 'are'} not installed. "
+        f"Install what is missing (Debian: apt-get install {' '.join(missing)}), then run ./meteo up; "
+        "or leave monitoring out with -e monitoring_enabled=false."
+    )
+
+
 def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENTS)
     params = module.params
@@ -200,7 +223,14 @@ def main() -> None:
         wrong += too_little(params, bool(own))
     if wrong:
         module.fail_json(msg="\n".join(wrong))
-    module.exit_json(changed=False, java_home=java_home, postgres_bin=postgres_bin)
+    programs, missing = find_monitoring()
+    module.exit_json(
+        changed=False,
+        java_home=java_home,
+        postgres_bin=postgres_bin,
+        monitoring_programs=programs,
+        monitoring_missing=missing,
+    )
 
 
 if __name__ == "__main__":

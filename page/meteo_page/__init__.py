@@ -1,0 +1,1 @@
+"""The page: what the tiers hold and how the pipeline stands, for people and for machines, read only."""
