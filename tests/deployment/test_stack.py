@@ -21,7 +21,7 @@ TOPICS = [
     {"name": name, "partitions": 3, "replication": 1, "config": {"cleanup.policy": "delete"}}
     for name in ("weather-api", "kept")
 ]
-SERVICES = {"producer", "consumer", "export", "aggregate"}
+SERVICES = {"producer", "consumer", "export", "aggregate", "page"}
 
 
 def test_the_first_run_starts_everything(stack: Deployment) -> None:
