@@ -10,7 +10,13 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PROGRAMS = Path(sys.executable).parent
-PACKAGES = ("common/meteo_common", "producer/meteo_producer", "consumer/meteo_consumer", "Hadoop/meteo_hadoop")
+PACKAGES = (
+    "common/meteo_common",
+    "producer/meteo_producer",
+    "consumer/meteo_consumer",
+    "Hadoop/meteo_hadoop",
+    "page/meteo_page",
+)
 
 
 @pytest.mark.parametrize(
