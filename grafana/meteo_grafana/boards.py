@@ -113,6 +113,10 @@ def board(
     made: dict[str, Any] = json.loads(json.dumps(builder.build(), cls=JSONEncoder))
     for number, panel in enumerate(made["panels"], start=1):
         panel["id"] = number
+    for variable in made["templating"]["list"]:
+        # The SDK writes what only variables of intervals have.
+        for name in ("auto", "auto_min", "auto_count"):
+            variable.pop(name, None)
     return made
 
 

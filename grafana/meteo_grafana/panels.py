@@ -207,7 +207,7 @@ def _described(
 ) -> Chart:
     for letter, query in zip("ABCDEFGHIJKL", queries, strict=False):
         query.ref_id(letter)
-    targets: list[Builder[Dataquery]] = list(queries)  # type: ignore[arg-type]
+    targets: list[Builder[Dataquery]] = list(queries)
     source = POSTGRESQL if isinstance(queries[0], Sql) else PROMETHEUS
     panel.title(title).description(description).unit(unit).span(span).height(height)
     panel.datasource(source).targets(targets)

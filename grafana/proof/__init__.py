@@ -1,1 +1,1 @@
-"""The proof of the dashboards without a Grafana server: their JSON's queries filled in, run, and their answers drawn."""
+"""The proof of the dashboards without a Grafana server: their queries filled in, run, and the answers drawn."""

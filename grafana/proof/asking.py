@@ -37,7 +37,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class Sources:
-    """The two data sources, by address; `asked` keeps each query that was put, for those who look at the names in it."""
+    """The two data sources, by address."""
 
     prometheus: str
     postgresql: str
@@ -103,7 +103,7 @@ class Sources:
                 # A dashboard must not hold the database up.
                 cursor.execute("SET statement_timeout = '20s'")
                 cursor.execute(statement)
-                names = [column[0] for column in cursor.description]
+                names = [column[0] for column in cursor.description or ()]
                 columns = [list(map(_cell, values)) for values in zip(*cursor.fetchall(), strict=True)]
         except psycopg2.Error as error:
             raise ValueError(f"{str(error).strip()} in\n{statement}") from None

@@ -86,7 +86,7 @@ def _replace(text: str, values: Mapping[str, Value], write: Callable[[Value], st
     for name, value in values.items():
         if (pattern := re.compile(rf"\$\{{{name}\}}|\${name}\b")).search(text):
             written = write(value)
-            text = pattern.sub(lambda _, written=written: written, text)
+            text = pattern.sub(written.replace("\\", r"\\"), text)
     return text
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -56,12 +57,12 @@ def _timeseries(figure: Figure, area: Area, panel: Mapping[str, Any], frames: Se
         pairs = [(t, float(v)) for t, v in zip(times, values, strict=True) if v is not None and not math.isnan(v)]
         if not pairs:
             continue
-        instants = [datetime.fromtimestamp(t, UTC) for t, _ in pairs]
+        instants = [t for t, _ in pairs]
         floor = [base.get(t, 0.0) if stacked else 0.0 for t, _ in pairs]
         tops = [low + value for low, (_, value) in zip(floor, pairs, strict=True)]
         base.update({t: top for (t, _), top in zip(pairs, tops, strict=True)})
         if custom["drawStyle"] == "bars":
-            step = min((b - a for a, b in zip(instants, instants[1:], strict=False)), default=instants[0] - instants[0])
+            step = min((b - a for a, b in pairwise(instants)), default=60.0)
             axes.bar(instants, tops, width=step * 0.9, color=colour, alpha=0.75)
         elif custom["drawStyle"] == "points":
             axes.plot(instants, tops, ".", color=colour, ms=3)
@@ -70,7 +71,6 @@ def _timeseries(figure: Figure, area: Area, panel: Mapping[str, Any], frames: Se
             low = min(axes.get_ylim()[0], min(tops)) if not stacked else floor
             axes.fill_between(instants, tops, low, color=colour, alpha=0.25 if stacked else 0.06, lw=0)
     _limits(axes, panel)
-    axes.xaxis.set_major_locator(MaxNLocator(6))
     _time_axis(axes, [t for _, times, _ in named for t in times])
 
 
@@ -257,10 +257,10 @@ def _time_axis(axes: Axes, times: Sequence[float]) -> None:
         return
     first, last = min(times), max(times)
     days = last - first > 86_400
-    wanted = [first + (last - first) * (number + 0.5) / 5 for number in range(5)]
     unit = 3600 if days else 60
-    ticks = [datetime.fromtimestamp(round(instant / unit) * unit, UTC) for instant in wanted]
-    axes.set_xticks(ticks, [f"{tick:%m/%d %H:%M}" if days else f"{tick:%H:%M}" for tick in ticks])
+    ticks = [round((first + (last - first) * (number + 0.5) / 5) / unit) * unit for number in range(5)]
+    form = "%m/%d %H:%M" if days else "%H:%M"
+    axes.set_xticks(ticks, [datetime.fromtimestamp(tick, UTC).strftime(form) for tick in ticks])
 
 
 def _last(values: Sequence[Any]) -> float | None:

@@ -12,6 +12,7 @@ from meteo_common.message import Message, encode
 from meteo_common.settings import Settings
 from meteo_producer.api import Api
 from meteo_producer.simulation import Simulation
+from meteo_producer.source import Feed
 
 
 def polls(settings: Settings, start: datetime, end: datetime, every: timedelta) -> Iterator[Message]:
@@ -23,7 +24,7 @@ def polls(settings: Settings, start: datetime, end: datetime, every: timedelta) 
     source = Simulation(settings, Api())
     at = start
     while at < end:
-        feeds = ("forecast", "air_quality") if at.minute == 0 else ()
+        feeds: tuple[Feed, ...] = ("forecast", "air_quality") if at.minute == 0 else ()
         for place in settings.places:
             message = source.normalise(source.fetch(place, feeds, at))
             for step in message.forecast:
