@@ -8,7 +8,9 @@ from meteo_grafana.boards import Row, board, stations_from_prometheus
 from meteo_grafana.panels import BAD, GOOD, WARN, figures, gauges, graph, listing
 from meteo_grafana.queries import now, now_as_rows, or_none, over_time
 
-DESCRIPTION = "From the weather APIs to HBase: freshness first, then what flows, how long it takes, and what goes wrong."
+DESCRIPTION = (
+    "From the weather APIs to HBase: freshness first, then what flows, how long it takes, and what goes wrong."
+)
 NEWEST = 'meteo_newest_observation_timestamp_seconds{station=~"$station"}'
 STATES = {0: ("ok", GOOD), 1: ("late", WARN), 2: ("stopped", BAD)}
 UP = {1: ("up", GOOD), 0: ("down", BAD)}

@@ -19,13 +19,14 @@ KINDS = {
     "trend": "Trend",
     "xychart": "XYChart",
 }
-WITHOUT_FIELDS = {"stat"}
+WITHOUT_FIELDS = {"bargauge", "stat"}
 """Kinds whose fields have no settings of their own."""
 
 # Grafana writes an enumeration's value as its text, which TypeScript does not take for the enumeration.
-HEAD = """\
-import type { Dashboard } from '@grafana/schema';
-import type { PrometheusDataQuery } from '@grafana/schema/dist/esm/raw/composable/prometheus/dataquery/x/PrometheusDataQuery_types.gen';
+QUERIES = "@grafana/schema/dist/esm/raw/composable/prometheus/dataquery/x/PrometheusDataQuery_types.gen"
+HEAD = f"""\
+import type {{ Dashboard }} from '@grafana/schema';
+import type {{ PrometheusDataQuery }} from '{QUERIES}';
 """
 PLAIN = """
 type Plain<T> = T extends string ? `${T}` : T extends (infer U)[] ? Plain<U>[]
@@ -47,9 +48,11 @@ def source(board: Mapping[str, Any]) -> str:
         if panel["type"] not in WITHOUT_FIELDS:
             custom = panel["fieldConfig"]["defaults"].get("custom", {})
             lines.append(_constant(f"{name}fields", f"Partial<{kind}.FieldConfig>", custom))
-        for target in panel["targets"]:
-            if "expr" in target:
-                lines.append(_constant(f"{name}{target['refId']}", "PrometheusDataQuery", target))
+        lines.extend(
+            _constant(f"{name}{target['refId']}", "PrometheusDataQuery", target)
+            for target in panel["targets"]
+            if "expr" in target
+        )
     return "\n".join([*lines, "export {};", ""])
 
 

@@ -24,8 +24,8 @@ BYTES = ((2**40, " TiB"), (2**30, " GiB"), (2**20, " MiB"), (2**10, " KiB"))
 
 def written(value: float, unit: str, decimals: float | None = None) -> str:
     """Return the value as text. Raises KeyError for a unit that no panel had so far."""
-    if unit == "s":
-        return _seconds(value)
+    if unit in ("s", "ms"):
+        return _seconds(value if unit == "s" else value / 1000)
     if unit == "percentunit":
         return f"{_number(value * 100, decimals)}%"
     if unit in ("bytes", "binBps"):
