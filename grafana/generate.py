@@ -5,25 +5,7 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
-from meteo_grafana.batch import batch
-from meteo_grafana.pipeline import pipeline
-from meteo_grafana.servers import servers
-from meteo_grafana.weather import weather
-
-TARGET = Path(__file__).resolve().parent / "dashboards"
-
-
-def dashboards() -> dict[Path, str]:
-    """Return each dashboard's file and text."""
-    made = [weather(), pipeline(), batch(), servers()]
-    return {
-        TARGET / f"{board['uid']}.json": json.dumps(board, indent=2, ensure_ascii=False, sort_keys=True) + "\n"
-        for board in made
-    }
-
+from meteo_grafana.files import dashboards
 
 if __name__ == "__main__":
     for path, text in dashboards().items():

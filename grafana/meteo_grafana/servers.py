@@ -199,8 +199,8 @@ def _jvms() -> Row:
             "Time spent collecting",
             "Share of the time in which a JVM did nothing but collect garbage.",
             "percentunit",
-            over_time("sum by (job) (rate(jvm_metrics_gc_time_millis[$__rate_interval])) / 1000", "{{job}}"),
-            over_time("sum by (job) (rate(jvm_gc_collection_seconds_sum[$__rate_interval]))", "{{job}}"),
+            over_time("sum by (job) (rate(jvm_metrics_gc_time_millis[5m])) / 1000", "{{job}}"),
+            over_time("sum by (job) (rate(jvm_gc_collection_seconds_sum[5m]))", "{{job}}"),
             low=0,
         ),
     ]

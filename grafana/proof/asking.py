@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -73,6 +73,16 @@ class Sources:
             raise ValueError(f"{query['query']}: expected label_values(metric, label).")
         given = {"match[]": found[1]} if found[1] else {}
         return [str(value) for value in self._get(f"label/{found[2]}/values", given)]
+
+    def texts(self, variable: Mapping[str, Any], span: Range) -> list[str]:
+        """Return how the values of an SQL variable are shown."""
+        columns = self._from_sql(fill_sql(variable["query"], {}, span), "table")[0].columns
+        return [str(text) for text in columns["__text"]]
+
+    def born(self) -> datetime:
+        """Return since when Prometheus has values."""
+        found = self._promql("query", query='min(process_start_time_seconds{job="prometheus"})')
+        return datetime.fromtimestamp(float(found[0]["value"][1]), UTC)
 
     def metrics(self) -> set[str]:
         """Return the names of all metrics that Prometheus has seen, also of those that have no series yet."""
