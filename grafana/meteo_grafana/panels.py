@@ -41,6 +41,7 @@ Steps = Sequence[tuple[float | None, str]]
 """Colours from these values on; the first begins at None, below everything."""
 PLAIN: Steps = ((None, "blue"),)
 GOOD, WARN, BAD = "green", "orange", "red"
+FAINT = "#5a5e68"
 
 
 def graph(
@@ -70,6 +71,9 @@ def graph(
         panel.stacking(common.StackingConfig().mode(words.StackingMode.NORMAL).group("A"))
     if low is not None:
         panel.min(low)
+    if unit == "short" and low == 0:
+        # Counts: nothing is a line at the bottom, not in the middle of an axis of thousandths.
+        panel.axis_soft_max(1)
     if high is not None:
         panel.max(high)
     return panel
@@ -117,7 +121,7 @@ def gauges(
         dashboard.FieldColor().mode(FieldColorModeId.THRESHOLDS)
     ).reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]).values(False))
     panel.orientation(words.VizOrientation.HORIZONTAL).display_mode(words.BarGaugeDisplayMode.BASIC)
-    panel.value_mode(words.BarGaugeValueMode.TEXT).min(0)
+    panel.value_mode(words.BarGaugeValueMode.TEXT).min(0).decimals(1)
     if high is not None:
         panel.max(high)
     return panel
@@ -133,13 +137,16 @@ def columns(
     span: int = 8,
     height: int = 8,
     stacked: bool = False,
+    colours: Mapping[str, str] | None = None,
 ) -> barchart.Panel:
-    """Return a column for each row of the statement, named by its column `x`."""
+    """Return a column for each row of the statement, named by its column `x`; `colours` are those of its parts."""
     panel = _described(barchart.Panel(), title, description, unit, (query,), span, height)
     panel.x_field(x).orientation(words.VizOrientation.VERTICAL).show_value(words.VisibilityMode.NEVER)
     panel.legend(_legend()).tooltip(common.VizTooltipOptions().mode(words.TooltipDisplayMode.MULTI))
     panel.stacking(words.StackingMode.NORMAL if stacked else words.StackingMode.NONE).fill_opacity(80).line_width(1)
     panel.group_width(0.8).bar_width(0.95).x_tick_label_rotation(0).x_tick_label_spacing(50)
+    for name, colour in (colours or {}).items():
+        panel.override_by_name(name, [_fixed(colour)])
     return panel
 
 
@@ -198,7 +205,9 @@ def rose(
     panel.legend(_legend(right=True)).decimals(0).axis_label(axes[1])
     panel.override_by_name("x", [DynamicConfigValue("custom.axisLabel", axes[0])])
     for _, name, colour in queries:
-        panel.override_by_name(name, [DynamicConfigValue("color", {"mode": "fixed", "fixedColor": colour})])
+        # What is no petal, such as the rings, is drawn thin.
+        thin = [DynamicConfigValue("custom.lineWidth", 1)] if colour == FAINT else []
+        panel.override_by_name(name, [_fixed(colour), *thin])
     return panel
 
 
@@ -212,6 +221,10 @@ def _described(
     panel.title(title).description(description).unit(unit).span(span).height(height)
     panel.datasource(source).targets(targets)
     return panel
+
+
+def _fixed(colour: str) -> DynamicConfigValue:
+    return DynamicConfigValue("color", {"mode": "fixed", "fixedColor": colour})
 
 
 def _legend(*, right: bool = False) -> common.VizLegendOptions:
@@ -233,4 +246,18 @@ def _mapping(names: Mapping[int, tuple[str, str]]) -> ValueMapping:
     )
 
 
-__all__ = ["BAD", "GOOD", "PLAIN", "WARN", "Panel", "columns", "curve", "figures", "gauges", "graph", "listing", "rose"]
+__all__ = [
+    "BAD",
+    "FAINT",
+    "GOOD",
+    "PLAIN",
+    "WARN",
+    "Panel",
+    "columns",
+    "curve",
+    "figures",
+    "gauges",
+    "graph",
+    "listing",
+    "rose",
+]

@@ -13,6 +13,7 @@ DESCRIPTION = (
 )
 NEWEST = 'meteo_newest_observation_timestamp_seconds{station=~"$station"}'
 STATES = {0: ("ok", GOOD), 1: ("late", WARN), 2: ("stopped", BAD)}
+HOPS = ("produce", "consume", "export", "aggregate", "serve")
 UP = {1: ("up", GOOD), 0: ("down", BAD)}
 
 
@@ -37,7 +38,7 @@ def _state() -> Row:
             "Each hop from the APIs to HBase: late means further behind than its interval allows, stopped that nothing "
             "moves. The page says why, and what to do.",
             "none",
-            now("meteo_pipeline_hop_state", "{{hop}}"),
+            *(now(f'meteo_pipeline_hop_state{{hop="{hop}"}}', hop) for hop in HOPS),
             span=10,
             names=STATES,
             background=True,
@@ -255,7 +256,7 @@ def _reconciliation() -> Row:
             "Mismatches",
             "Between Kafka, PostgreSQL, HDFS and HBase, at one cut. ./meteo reconcile names each with its numbers.",
             "short",
-            now("meteo_reconcile_mismatches", "mismatches"),
+            now('meteo_reconcile_mismatches{job="aggregate"}', "mismatches"),
             span=6,
             height=6,
             steps=((None, GOOD), (1, BAD)),
@@ -264,7 +265,7 @@ def _reconciliation() -> Row:
             "Days by what was found",
             "Clean: all tiers have the same. Pending: rows above the cut. Expired: only its counts are kept.",
             "short",
-            over_time("sum by (state) (meteo_reconciled_days)", "{{state}}"),
+            over_time('sum by (state) (meteo_reconciled_days{job="aggregate"})', "{{state}}"),
             span=12,
             height=6,
             stacked=True,
@@ -274,7 +275,7 @@ def _reconciliation() -> Row:
             "Last reconciled",
             "How long ago the tiers were last counted.",
             "s",
-            now("time() - meteo_reconcile_last_timestamp_seconds", "ago"),
+            now('time() - meteo_reconcile_last_timestamp_seconds{job="aggregate"}', "ago"),
             span=6,
             height=6,
             steps=((None, GOOD), (3600, WARN), (7200, BAD)),

@@ -82,7 +82,7 @@ def or_none(expression: str, label: str) -> str:
 
     A counter with labels has no series before its first event, and "No data" would not say that all is well.
     """
-    return f'({expression}) or label_replace(vector(0), "{label}", "none", "", "")'
+    return f'({expression}) or on () label_replace(vector(0), "{label}", "none", "", "")'
 
 
 def _line(expression: str) -> str:

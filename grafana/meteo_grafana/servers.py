@@ -153,7 +153,7 @@ def _postgresql() -> Row:
             low=0,
         ),
         graph(
-            "Size and cache",
+            "Size",
             "Bytes of the platform's database on the disk.",
             "bytes",
             over_time(f"sum(pg_database_size_bytes{{{DATABASE}}})", "weatherdb"),
@@ -217,13 +217,13 @@ def _services() -> Row:
         ),
         graph(
             "Processor",
-            "Cores that each service keeps busy.",
-            "short",
+            "Share of one core that each service keeps busy.",
+            "percentunit",
             over_time(f"sum by (job) (rate(process_cpu_seconds_total{{{OWN}}}[$__rate_interval]))", "{{job}}"),
             low=0,
         ),
         graph(
-            "Running since",
+            "Time since the start",
             "A line that falls to nothing is a restart.",
             "s",
             over_time(f"time() - max by (job) (process_start_time_seconds{{{OWN}}})", "{{job}}"),

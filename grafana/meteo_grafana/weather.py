@@ -7,7 +7,7 @@ from typing import Any
 from meteo_grafana.boards import Row, board, place_from_postgresql
 from meteo_grafana.panels import BAD, GOOD, WARN, columns, curve, figures, graph, listing, rose
 from meteo_grafana.queries import Sql, now, now_as_rows, rows, series
-from meteo_grafana.wind import by_sector, petals
+from meteo_grafana.wind import CLASSES, by_sector, petals
 
 DESCRIPTION = "The weather of a place: what was observed, from PostgreSQL and Prometheus, and what had been forecast."
 NOW = '{station="$station"}'
@@ -62,7 +62,7 @@ FROM once GROUP BY 1 ORDER BY 1""")
 def weather() -> dict[str, Any]:
     """Return the dashboard."""
     rows_of_panels = [_now(), _air(), _wind(), _water(), _forecast(), _quality()]
-    return board("Weather", DESCRIPTION, "now-48h", rows_of_panels, place_from_postgresql())
+    return board("Weather", DESCRIPTION, "now-7d", rows_of_panels, place_from_postgresql())
 
 
 def _now() -> Row:
@@ -159,6 +159,7 @@ def _wind() -> Row:
             span=7,
             height=12,
             stacked=True,
+            colours=dict(CLASSES),
         ),
         graph(
             "Wind and gusts",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from meteo_grafana.panels import FAINT
 from meteo_grafana.queries import Sql, rows
 
 SECTORS = ("N", "NNE", "NE", "ENE", "E", "ESE", "SE", "SSE", "S", "SSW", "SW", "WSW", "W", "WNW", "NW", "NNW")
@@ -41,7 +42,7 @@ def petals() -> list[tuple[Sql, str, str]]:
     for number in range(len(CLASSES), 0, -1):
         name, colour = CLASSES[number - 1]
         drawn.append((rows(_petals(number, name)), name, colour))
-    drawn.append((rows(_RINGS), "each 5 %", "text"))
+    drawn.append((rows(_RINGS), "rings", FAINT))
     return drawn
 
 
@@ -79,6 +80,7 @@ furthest AS (
     SELECT max(share) AS radius
     FROM (SELECT 100.0 * count(*) / sum(count(*)) OVER () AS share FROM winds GROUP BY sector) AS shares
 )
-SELECT ring * sind(angle) AS x, ring * cosd(angle) AS "each 5 %"
-FROM furthest, generate_series(5, 5 * ceil(radius / 5)::int, 5) AS ring, generate_series(0, 360, 5) AS angle
+SELECT ring * sind(angle) AS x, ring * cosd(angle) AS "rings"
+FROM furthest, generate_series(1, 4) AS number, generate_series(0, 360, 5) AS angle,
+     LATERAL (SELECT number * ceil(radius / 4) AS ring) AS rings
 ORDER BY ring, angle"""

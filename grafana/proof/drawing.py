@@ -20,7 +20,7 @@ from proof.painting import BACK, BORDER, DIM, PANEL, TEXT
 WIDTH_PX, ROW_PX, GAP_PX, DPI = 1500, 34, 6, 100
 """A laptop's window; Grafana's rows are 30 px high with 8 px between them, which is a little less here."""
 HEAD_PX = 62
-COLOURS = 96
+COLOURS = 255
 """Of the PNG's palette: a dashboard has few, and the file is a third of that with all."""
 
 mpl.rcParams.update({"font.family": "DejaVu Sans", "font.size": 8, "axes.linewidth": 0.5})

@@ -97,10 +97,11 @@ def _plain(value: Value) -> str:
 
 
 def _as_regular_expression(value: Value) -> str:
-    values = [value] if isinstance(value, str) else value
-    escaped = [SPECIAL.sub(lambda found: rf"\\{found[0]}", one) for one in values]
-    # A single value may stand after `=`: Grafana escapes it too, but only several get brackets.
-    return escaped[0] if isinstance(value, str) else f"({'|'.join(escaped)})"
+    """A variable of one choice stands for itself, after `=`; one of several for a regular expression, after `=~`."""
+    if isinstance(value, str):
+        return value.replace("\\", r"\\").replace('"', r"\"")
+    escaped = [SPECIAL.sub(lambda found: rf"\\{found[0]}", one) for one in value]
+    return escaped[0] if len(escaped) == 1 else f"({'|'.join(escaped)})"
 
 
 def _checked(text: str) -> str:

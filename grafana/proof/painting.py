@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from proof.asking import Frame
-from proof.units import written
+from proof.units import STEPS, written
 
 BACK, PANEL, BORDER, TEXT, DIM, GRID = "#111217", "#181b1f", "#2c3235", "#d5d6dd", "#9a9ba5", "#2a2d33"
 PALETTE = ("#73bf69", "#f2cc0c", "#8ab8ff", "#ff780a", "#f2495c", "#5794f2", "#b877d9", "#ca95e5", "#37872d", "#fade2a")
@@ -27,9 +27,24 @@ NAMED = {
     "red": "#f2495c",
     "text": "#ccccdc",
 }
-LEGEND_PX, LETTER_PX = 20, 6.0
+LEGEND_PX, LETTER_PX = 20, 6.6
 Area = tuple[float, float, float, float]
 Size = tuple[float, float]
+
+
+class EvenTicks(MaxNLocator):
+    """At most six ticks, at whole minutes, hours or KiB where the unit has such."""
+
+    def __init__(self, unit: str) -> None:
+        super().__init__(5)
+        self._steps_of_unit = STEPS.get(unit, ())
+
+    def tick_values(self, vmin: float, vmax: float) -> Any:
+        """Return the places of the ticks between these values."""
+        for step in self._steps_of_unit:
+            if (vmax - vmin) / step <= 6:
+                return [step * number for number in range(math.ceil(vmin / step), math.floor(vmax / step) + 1)]
+        return super().tick_values(vmin, vmax)
 
 
 def paint(figure: Figure, area: Area, panel: Mapping[str, Any], frames: Sequence[Frame], size: Size) -> None:
@@ -52,6 +67,7 @@ def _timeseries(figure: Figure, area: Area, panel: Mapping[str, Any], frames: Se
     axes = _axes(figure, area, panel, [name for name, _, _ in named], size)
     stacked = custom.get("stacking", {}).get("mode") == "normal"
     base: dict[float, float] = {}
+    areas: list[tuple[list[float], list[float], list[float], str]] = []
     for number, (_, times, values) in enumerate(named):
         colour = PALETTE[number % len(PALETTE)]
         pairs = [(t, float(v)) for t, v in zip(times, values, strict=True) if v is not None and not math.isnan(v)]
@@ -68,10 +84,14 @@ def _timeseries(figure: Figure, area: Area, panel: Mapping[str, Any], frames: Se
             axes.plot(instants, tops, ".", color=colour, ms=3)
         else:
             axes.plot(instants, tops, color=colour, lw=1.3)
-            low = min(axes.get_ylim()[0], min(tops)) if not stacked else floor
-            axes.fill_between(instants, tops, low, color=colour, alpha=0.25 if stacked else 0.06, lw=0)
+            areas.append((instants, tops, floor, colour))
     _limits(axes, panel)
-    _time_axis(axes, [t for _, times, _ in named for t in times])
+    bottom = axes.get_ylim()[0]
+    for instants, tops, floor, colour in areas:
+        axes.fill_between(
+            instants, tops, floor if stacked else bottom, color=colour, alpha=0.25 if stacked else 0.06, lw=0
+        )
+    _time_axis(axes, [t for _, times, _ in named for t in times], max(2, int(size[0] / 95)))
 
 
 def _figures(figure: Figure, area: Area, panel: Mapping[str, Any], frames: Sequence[Frame], size: Size) -> None:
@@ -85,10 +105,10 @@ def _figures(figure: Figure, area: Area, panel: Mapping[str, Any], frames: Seque
         if panel["options"]["colorMode"] == "background":
             axes.barh(tall / 2, part - 6, tall, part * number + 3, color=colour, alpha=0.85)
             colour = "#ffffff"
-        points = min(24.0, tall * 0.32, part * 1.15 / max(3, len(text)))
-        axes.text(middle, tall * 0.58, text, color=colour, size=points, ha="center", va="center", weight="bold")
-        below = TEXT if panel["options"]["colorMode"] == "background" else DIM
-        axes.text(middle, tall * 0.16, name, color=below, size=8, ha="center", va="center")
+        points = min(24.0, tall * 0.28, part * 1.15 / max(3, len(text)))
+        axes.text(middle, tall / 2 - 9, text, color=colour, size=points, ha="center", va="center", weight="bold")
+        above = "#ffffff" if panel["options"]["colorMode"] == "background" else DIM
+        axes.text(middle, tall / 2 + points * 0.7 + 9, name, color=above, size=7.5, ha="center", va="center")
 
 
 def _gauges(figure: Figure, area: Area, panel: Mapping[str, Any], frames: Sequence[Frame], size: Size) -> None:
@@ -117,14 +137,15 @@ def _columns(figure: Figure, area: Area, panel: Mapping[str, Any], frames: Seque
     labels = [str(label) for label in frame.columns[x]]
     stacked = panel["options"].get("stacking") == "normal"
     base = [0.0] * len(labels)
+    colours = _series_colours(panel, names)
     for number, name in enumerate(names):
         heights = [float(value or 0) for value in frame.columns[name]]
         width = 0.75 if stacked else 0.75 / len(names)
         shift = 0.0 if stacked else (number - (len(names) - 1) / 2) * width
         places = [at + shift for at in range(len(labels))]
-        axes.bar(places, heights, width * 0.94, base if stacked else 0, color=PALETTE[number % 10], alpha=0.85)
+        axes.bar(places, heights, width * 0.94, base if stacked else 0, color=colours[number], alpha=0.85)
         base = [low + height for low, height in zip(base, heights, strict=True)]
-    each = max(1, math.ceil(len(labels) * max(map(len, labels)) * LETTER_PX / size[0]))
+    each = max(1, math.ceil(len(labels) * (max(map(len, labels)) + 1) * LETTER_PX / (size[0] - 64)))
     axes.set_xticks(range(0, len(labels), each), labels[::each])
 
 
@@ -141,17 +162,12 @@ def _trend(figure: Figure, area: Area, panel: Mapping[str, Any], frames: Sequenc
 
 def _points(figure: Figure, area: Area, panel: Mapping[str, Any], frames: Sequence[Frame], size: Size) -> None:
     axes = _axes(figure, area, panel, [line["name"] for line in panel["options"]["series"]], size, right=True)
-    colours = {
-        override["matcher"]["options"]: entry["value"]["fixedColor"]
-        for override in panel["fieldConfig"]["overrides"]
-        for entry in override["properties"]
-        if entry["id"] == "color"
-    }
+    fixed = _overridden(panel, "color")
     for line in panel["options"]["series"]:
         columns = frames[int(line["frame"])].columns
-        thin = line["name"].startswith("each")
-        colour = NAMED[colours[line["name"]]]
-        axes.plot(columns[line["x"]], columns[line["y"]], color=colour, lw=0.5 if thin else 2.2, zorder=2)
+        width = _overridden(panel, "custom.lineWidth").get(line["name"], 3)
+        colour = _colour(fixed[line["name"]]["fixedColor"])
+        axes.plot(columns[line["x"]], columns[line["y"]], color=colour, lw=0.7 * width, zorder=2)
     axes.set_ylabel(panel["fieldConfig"]["defaults"]["custom"]["axisLabel"], color=DIM)
     axes.set_xlabel("← west      east →", color=DIM)
     axes.xaxis.set_major_formatter(
@@ -163,12 +179,7 @@ def _table(figure: Figure, area: Area, panel: Mapping[str, Any], frames: Sequenc
     axes = _blank(figure, area, size)
     frame = frames[0]
     wide, tall = size
-    units = {
-        override["matcher"]["options"]: entry["value"]
-        for override in panel["fieldConfig"]["overrides"]
-        for entry in override["properties"]
-        if entry["id"] == "unit"
-    }
+    units = _overridden(panel, "unit")
     default = panel["fieldConfig"]["defaults"]["unit"]
     texts = {
         name: [_cell(value, units.get(name, default)) for value in values] for name, values in frame.columns.items()
@@ -183,6 +194,28 @@ def _table(figure: Figure, area: Area, panel: Mapping[str, Any], frames: Sequenc
         left += lengths[name] * scale
     for number in range(1, min(len(frame), int(tall / step) - 1) + 1):
         axes.plot([0, wide], [tall - step * number] * 2, color=GRID, lw=0.6)
+
+
+def _overridden(panel: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return the values of one setting by the names of the fields that have one of their own."""
+    return {
+        override["matcher"]["options"]: entry["value"]
+        for override in panel["fieldConfig"].get("overrides") or []
+        for entry in override["properties"]
+        if entry["id"] == name
+    }
+
+
+def _series_colours(panel: Mapping[str, Any], names: Sequence[str]) -> list[str]:
+    fixed = _overridden(panel, "color")
+    return [
+        _colour(fixed[name]["fixedColor"]) if name in fixed else PALETTE[number % len(PALETTE)]
+        for number, name in enumerate(names)
+    ]
+
+
+def _colour(name: str) -> str:
+    return name if name.startswith("#") else NAMED[name]
 
 
 def _cell(value: object, unit: str) -> str:
@@ -216,13 +249,13 @@ def _axes(
     for spine in axes.spines.values():
         spine.set_visible(False)
     unit = panel["fieldConfig"]["defaults"]["unit"]
-    axes.yaxis.set_major_locator(MaxNLocator(5))
+    axes.yaxis.set_major_locator(EvenTicks(unit))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: written(value, unit)))
-    _legend(_blank(figure, area, size), names, per_row, size, right=right)
+    _legend(_blank(figure, area, size), names, _series_colours(panel, names), per_row, size, right=right)
     return axes
 
 
-def _legend(axes: Axes, names: Sequence[str], per_row: int, size: Size, *, right: bool) -> None:
+def _legend(axes: Axes, names: Sequence[str], colours: Sequence[str], per_row: int, size: Size, *, right: bool) -> None:
     wide, tall = size
     for number, name in enumerate(names[: per_row * 3]):
         x, y = (
@@ -233,7 +266,7 @@ def _legend(axes: Axes, names: Sequence[str], per_row: int, size: Size, *, right
                 LEGEND_PX * (min(2, (len(names) - 1) // per_row) - number // per_row) + 8,
             )
         )
-        axes.plot([x, x + 14], [y, y], color=PALETTE[number % len(PALETTE)], lw=3, solid_capstyle="butt")
+        axes.plot([x, x + 14], [y, y], color=colours[number], lw=3, solid_capstyle="butt")
         axes.text(x + 19, y, name, color=DIM, size=8, va="center")
 
 
@@ -249,16 +282,17 @@ def _blank(figure: Figure, area: Area, size: Size) -> Axes:
 def _limits(axes: Axes, panel: Mapping[str, Any]) -> None:
     defaults = panel["fieldConfig"]["defaults"]
     low, high = axes.get_ylim()
+    high = max(high, defaults["custom"].get("axisSoftMax") or high)
     axes.set_ylim(defaults.get("min", low), max(high, low + 1e-9) if defaults.get("max") is None else defaults["max"])
 
 
-def _time_axis(axes: Axes, times: Sequence[float]) -> None:
+def _time_axis(axes: Axes, times: Sequence[float], count: int) -> None:
     if not times:
         return
     first, last = min(times), max(times)
     days = last - first > 86_400
     unit = 3600 if days else 60
-    ticks = [round((first + (last - first) * (number + 0.5) / 5) / unit) * unit for number in range(5)]
+    ticks = [round((first + (last - first) * (number + 0.5) / count) / unit) * unit for number in range(count)]
     form = "%m/%d %H:%M" if days else "%H:%M"
     axes.set_xticks(ticks, [datetime.fromtimestamp(tick, UTC).strftime(form) for tick in ticks])
 

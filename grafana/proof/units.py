@@ -22,6 +22,37 @@ SHORT = ((1e12, " Tri"), (1e9, " Bil"), (1e6, " Mil"), (1e3, " K"))
 BYTES = ((2**40, " TiB"), (2**30, " GiB"), (2**20, " MiB"), (2**10, " KiB"))
 
 
+STEPS = {
+    "s": (
+        0.01,
+        0.05,
+        0.1,
+        0.2,
+        0.5,
+        1,
+        2,
+        5,
+        10,
+        15,
+        30,
+        60,
+        120,
+        300,
+        600,
+        900,
+        1800,
+        3600,
+        7200,
+        21_600,
+        43_200,
+        86_400,
+    ),
+    "bytes": tuple(2.0**power for power in range(50)),
+    "binBps": tuple(2.0**power for power in range(50)),
+}
+"""Distances of an axis' ticks that are easy to read, where tens are not."""
+
+
 def written(value: float, unit: str, decimals: float | None = None) -> str:
     """Return the value as text. Raises KeyError for a unit that no panel had so far."""
     if unit in ("s", "ms"):

@@ -145,7 +145,7 @@ def test_no_lock_names_a_registry() -> None:
 def test_queries_are_filled_in_as_grafana_does(span: Range) -> None:
     several = {"station": ["a:1.5,2", "b:c+d"]}
     assert fill_promql('x{s=~"$station"}', several, span) == r'x{s=~"(a:1\\.5,2|b:c\\+d)"}'
-    assert fill_promql('x{s="${station}"}[$__rate_interval]', {"station": "b"}, span) == 'x{s="b"}[60s]'
+    assert fill_promql('x{s="${station}"}[$__rate_interval]', {"station": "b.c"}, span) == 'x{s="b.c"}[60s]'
     assert fill_sql("$__timeGroupAlias(t, $__interval)", {}, span) == 'floor(extract(epoch from t)/15)*15 AS "time"'
     assert fill_sql("$__timeFilter(f(t))", {}, span).startswith("f(t) BETWEEN '2026-11-01T00:00:00+00:00' AND '")
     with pytest.raises(ValueError, match=r"\$place is no variable"):
