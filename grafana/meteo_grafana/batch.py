@@ -109,11 +109,11 @@ GROUP BY days.day ORDER BY days.day DESC LIMIT 50"""),
         ),
         figures(
             "Days by state",
-            "Of all days: those that must be aggregated anew, and those that HBase is owed.",
+            "Of all days: those that changed since they were aggregated, and those that HBase is owed.",
             "short",
             rows("""\
-SELECT count(*) AS "all", count(*) FILTER (WHERE files_version > aggregated_version) AS "to aggregate",
-       count(*) FILTER (WHERE published_generation > hbase_generation) AS "owed to HBase"
+SELECT count(*) AS "all", count(*) FILTER (WHERE files_version > aggregated_version) AS "changed",
+       count(*) FILTER (WHERE published_generation > hbase_generation) AS "owed"
 FROM days"""),
             height=8,
         ),

@@ -105,7 +105,7 @@ def _figures(figure: Figure, area: Area, panel: Mapping[str, Any], frames: Seque
         if panel["options"]["colorMode"] == "background":
             axes.barh(tall / 2, part - 6, tall, part * number + 3, color=colour, alpha=0.85)
             colour = "#ffffff"
-        points = min(24.0, tall * 0.28, part * 1.15 / max(3, len(text)))
+        points = min(24.0, tall * 0.28, part * 0.95 / max(3, len(text)))
         axes.text(middle, tall / 2 - 9, text, color=colour, size=points, ha="center", va="center", weight="bold")
         above = "#ffffff" if panel["options"]["colorMode"] == "background" else DIM
         axes.text(middle, tall / 2 + points * 0.7 + 9, name, color=above, size=7.5, ha="center", va="center")

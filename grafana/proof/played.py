@@ -27,6 +27,8 @@ def polls(settings: Settings, start: datetime, end: datetime, every: timedelta) 
         feeds: tuple[Feed, ...] = ("forecast", "air_quality") if at.minute == 0 else ()
         for place in settings.places:
             message = source.normalise(source.fetch(place, feeds, at))
+            # So that nobody takes them for answers that have just come: they would count as two weeks late.
+            message.data_origin = "replay"
             for step in message.forecast:
                 days = (step.valid_at - at) / timedelta(days=1)
                 if step.temperature_celsius is not None:
