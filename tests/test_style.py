@@ -17,6 +17,7 @@ PACKAGES = (
     "Hadoop/meteo_hadoop",
     "page/meteo_page",
 )
+DASHBOARDS = ("grafana/meteo_grafana", "grafana/proof", "grafana/generate.py", "grafana/draw.py")
 
 
 @pytest.mark.parametrize(
@@ -25,8 +26,9 @@ PACKAGES = (
         ("ruff", "check", "--no-cache", "."),
         ("ruff", "format", "--no-cache", "--check", "."),
         ("mypy", "--cache-dir=/dev/null", *PACKAGES, "cli/meteo_cli"),
+        ("mypy", "--cache-dir=/dev/null", *DASHBOARDS),
     ],
-    ids=["lint", "format", "types"],
+    ids=["lint", "format", "types", "dashboards"],
 )
 def test_tool_finds_nothing(command: tuple[str, ...]) -> None:
     ran = subprocess.run([PROGRAMS / command[0], *command[1:]], cwd=ROOT, capture_output=True, text=True, check=False)
