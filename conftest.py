@@ -47,7 +47,9 @@ class Tenant:
             "BOOTSTRAP_SERVERS": settings.bootstrap_servers,
             "TOPIC_NAME": settings.topic_name,
             "DATABASE_URL": settings.database_url.get_secret_value(),
+            "HDFS_URL": settings.hdfs_url,
             "HDFS_BASE_PATH": settings.hdfs_base_path,
+            "HBASE_ENABLED": str(settings.hbase_enabled).lower(),
             "HBASE_TABLE": settings.hbase_table,
             "METEO_STATE_DIR": str(settings.meteo_state_dir),
         }

@@ -18,7 +18,16 @@ from meteo_common.console import err
 CORES = 2
 """All clients of all arms run on the same so many cores; the servers run where they like."""
 
-PROGRAMS = ("kafka-python", "psycopg2-binary", "msgspec", "confluent-kafka", "pyspark")
+PROGRAMS = (
+    "kafka-python",
+    "psycopg2-binary",
+    "msgspec",
+    "hdfs",
+    "happybase",
+    "confluent-kafka",
+    "pyspark",
+    "duckdb",
+)
 
 Run = dict[str, dict[str, float]]
 """What one run measured: figures by name, by arm."""
@@ -32,6 +41,7 @@ class Options:
     runs: int
     messages: int | None = None
     peer: bool = True
+    engine: str = "local"
 
 
 @dataclass

@@ -1,14 +1,16 @@
-"""The stack's Kafka and PostgreSQL, and the topics and databases that a benchmark makes there and removes again."""
+"""The stack's servers, and what a benchmark makes there and removes again: topics, databases, directories, tables."""
 
 from __future__ import annotations
 
 import os
+import posixpath
 import uuid
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import happybase
 import psycopg2
 import yaml
 from kafka import KafkaAdminClient
@@ -20,13 +22,14 @@ from pydantic import SecretStr
 from meteo_cli.stack import read_stack
 from meteo_common.database import migrate
 from meteo_common.settings import Settings, load_settings
+from meteo_hadoop.webhdfs import FileSystem
 
 PARTITIONS = 3
 ASKED_SETTINGS = ("server_version", "shared_buffers", "max_wal_size", "fsync", "synchronous_commit")
 
 
 class Servers:
-    """Makes topics and databases of a benchmark's own; leaving the context removes them."""
+    """Makes topics, databases, directories and tables of a benchmark's own; leaving the context removes them."""
 
     def __init__(self) -> None:
         stack = read_stack()
@@ -39,6 +42,8 @@ class Servers:
         self._superuser.autocommit = True
         self._databases: list[str] = []
         self._topics: list[str] = []
+        self._directories: list[str] = []
+        self._tables: list[str] = []
 
     def __enter__(self) -> Servers:
         return self
@@ -49,6 +54,12 @@ class Servers:
         for name in list(self._databases):
             self.drop(name)
         self._superuser.close()
+        for directory in self._directories:
+            FileSystem(self.settings).delete_tree(directory)
+        if self._tables:
+            with closing(happybase.Connection(self.settings.hbase_host, self.settings.hbase_port)) as hbase:
+                for name in {table.decode() for table in hbase.tables()} & set(self._tables):
+                    hbase.delete_table(name, disable=True)
         with suppress(KafkaError):
             admin = self._admin()
             admin.delete_topics(self._topics)
@@ -75,6 +86,19 @@ class Servers:
         migrate(connection)
         connection.close()
         return made
+
+    def make_directory(self, settings: Settings) -> Settings:
+        """Return the settings with a new, empty HDFS_BASE_PATH."""
+        path = f"{posixpath.dirname(settings.hdfs_base_path)}/bench_{uuid.uuid4().hex[:10]}"
+        self._directories.append(path)
+        FileSystem(settings).make_directory(path)
+        return settings.model_copy(update={"hdfs_base_path": path})
+
+    def make_table(self) -> Settings:
+        """Return the settings with an HBASE_TABLE that is made by whoever connects to it."""
+        name = f"bench_{uuid.uuid4().hex[:10]}"
+        self._tables.append(name)
+        return self.settings.model_copy(update={"hbase_table": name})
 
     def settle(self) -> None:
         """Write to disk what earlier work left behind, so that no arm pays for another's."""
@@ -121,11 +145,13 @@ def database_name(settings: Settings) -> str:
 
 
 def environment(settings: Settings) -> dict[str, str]:
-    """Return what makes a program of ours speak to this topic and this database."""
+    """Return what makes a program of ours speak to this topic, database, directory and table."""
     inherited = {name: value for name, value in os.environ.items() if name != "METEO_METRICS_PORT"}
     return {
         **inherited,
         "BOOTSTRAP_SERVERS": settings.bootstrap_servers,
         "TOPIC_NAME": settings.topic_name,
         "DATABASE_URL": settings.database_url.get_secret_value(),
+        "HDFS_BASE_PATH": settings.hdfs_base_path,
+        "HBASE_TABLE": settings.hbase_table,
     }

@@ -61,8 +61,8 @@ def full_answers() -> tuple[Any, Answers]:
     return OpenMeteo(load_settings(), Api()), _answers(bodies, None)
 
 
-def make(source: Any, answers: Answers, number: int) -> list[Made]:
-    """Return so many records: 300 stations polled in turn every 10 minutes, each with values of its own."""
+def make(source: Any, answers: Answers, number: int, step: timedelta = STEP) -> list[Made]:
+    """Return so many records: 300 stations polled in turn, every 10 minutes or `step`, each with values of its own."""
     chance = random.Random(SEED)  # noqa: S311
     message: Message = source.normalise(answers)
     current = answers.bodies["current"]
@@ -75,7 +75,7 @@ def make(source: Any, answers: Answers, number: int) -> list[Made]:
         turn, station = divmod(index, STATIONS)
         partition = station % PARTITIONS
         message.station_id = f"{prefix}{3_000_000 + station}"
-        message.observed_at = FIRST + turn * STEP + timedelta(seconds=station)
+        message.observed_at = FIRST + turn * step + timedelta(seconds=station)
         message.collected_at = message.observed_at + timedelta(seconds=chance.randrange(1, 400))
         measured[temperature] = message.observation.temperature_celsius = round(chance.uniform(-20, 40), 2)
         message.observation.humidity_percent = chance.randrange(20, 100)

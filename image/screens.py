@@ -28,6 +28,7 @@ OFFSET = int(os.environ.get("METEO_PORT_OFFSET") or 0)
 NAMENODE = f"http://127.0.0.1:{9870 + OFFSET}"
 RESOURCEMANAGER = f"http://127.0.0.1:{8088 + OFFSET}"
 HBASE = f"http://127.0.0.1:{16010 + OFFSET}"
+PAGE = f"http://127.0.0.1:{8000 + OFFSET}"
 BASE_PATH = "/user/hdfs/weather"
 DAY = "dt=2013-07-01"
 FILE = "aggregates.jsonl"
@@ -61,6 +62,12 @@ class Browser:
     def size(self, width: int, height: int) -> None:
         """Set the size of what is seen."""
         self._call("POST", "/window/rect", {"width": width, "height": height + 139})
+
+    def emulate(self, width: int, height: int) -> None:
+        """Be a phone from here on: a window cannot be as narrow."""
+        device = {"width": width, "height": height, "deviceScaleFactor": 2, "mobile": True}
+        command = {"cmd": "Emulation.setDeviceMetricsOverride", "params": device}
+        self._call("POST", "/goog/cdp/execute", command)
 
     def find(self, xpath: str) -> str:
         """Wait until an element is there and shown; return its id."""
@@ -104,6 +111,19 @@ class Browser:
         if not answer.ok:
             sys.exit(f"{method} {path}: {value['message'].splitlines()[0]}")
         return value
+
+
+def own_page(browser: Browser) -> None:
+    """The platform's own page, at a desk and on a phone."""
+    browser.size(1280, 1180)
+    browser.open(f"{PAGE}/")
+    browser.find("//h1[contains(text(), 'The weather is fresh')]")
+    browser.find("//figure//*[local-name() = 'path']")
+    browser.shoot("page")
+    browser.emulate(390, 844)
+    browser.open(f"{PAGE}/")
+    browser.find("//h1[contains(text(), 'The weather is fresh')]")
+    browser.shoot("page-phone")
 
 
 def file_browser(browser: Browser, downloads: Path) -> None:
@@ -168,6 +188,7 @@ def main() -> None:
             try:
                 file_browser(browser, downloads)
                 other_pages(browser)
+                own_page(browser)
             finally:
                 browser.close()
         finally:

@@ -21,7 +21,7 @@ from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from running import Running
 
 from conftest import PARTITIONS, Tenant
-from meteo_hadoop.reconcile import _Books
+from meteo_hadoop.books import Books
 
 FIRST = datetime(2013, 1, 10, tzinfo=UTC)
 """The feed's messages are of the 60 days from here on: of three months, which the consumers have to make."""
@@ -214,7 +214,7 @@ def assert_each_once(tenant: Tenant, gaps: Iterable[tuple[int, int, int]] = ()) 
 def _assert_books_balance(tenant: Tenant) -> None:
     """Reconciliation's first part: per partition, offsets = rows + dead letters + gaps + control records."""
     with closing(psycopg2.connect(tenant.settings.database_url.get_secret_value())) as connection:
-        books = _Books(connection, tenant.settings.weather_timezone)
+        books = Books(connection, tenant.settings.weather_timezone)
     assert [count for count in books.partitions if count.difference] == []
 
 

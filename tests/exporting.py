@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
 from contextlib import closing
+from typing import Any
 
 import tiers
 
 from conftest import Tenant
 from meteo_common.database import connect, open_database
 from meteo_common.errors import MeteoError
+from meteo_common.settings import Settings
+from meteo_hadoop.compact import compact
 from meteo_hadoop.export import export_once
 from meteo_hadoop.reconcile import reconcile_tiers
 
@@ -62,10 +66,24 @@ class Work:
         assert [day.pending for day in report.days] == [["to be aggregated"]] * 2
 
 
-def told(tenant: Tenant) -> MeteoError | None:
-    """Export, and return what it told instead of ending well."""
+Command = Callable[[Settings], object]
+
+
+def told(tenant: Tenant, command: Command = export_once) -> MeteoError | None:
+    """Run a command, and return what it told instead of ending well."""
     try:
-        export_once(tenant.settings)
+        command(tenant.settings)
     except MeteoError as error:
         return error
     return None
+
+
+def merge(settings: Settings) -> None:
+    """Merge the days that have ended."""
+    with closing(open_database(settings, "test")) as database:
+        compact(settings, database)
+
+
+def run_apart(command: Command, values: Mapping[str, Any]) -> None:
+    """Run a command in another process, with settings of these values."""
+    command(Settings.model_construct(**values))

@@ -12,15 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import requests
-import running
 import tiers
 from running import Running
 
 from conftest import Tenant
-from meteo_common.message import encode
 from meteo_common.settings import stack_directory
-from meteo_producer.replay import Replay
-from meteo_producer.source import Selection
 
 EVERY = "1s"
 """How often the pages of tests read the tiers."""
@@ -158,17 +154,6 @@ def stack_index(tenant: Tenant, services: Mapping[str, Running]) -> Path:
     return path
 
 
-def recorded(tenant: Tenant, day: str) -> list[dict[str, Any]]:
-    """Return the messages of a recorded day as plain data."""
-    from datetime import date
-
-    one = date.fromisoformat(day)
-    return [json.loads(encode(each)) for each in Replay(tenant.settings, Selection(one, one, ()))]
-
-
 def simulate(tenant: Tenant, city: str = "Oslo,NO@59.91,10.75") -> None:
     """Send current weather of one poll."""
     tenant.meteo("produce", "--source", "simulation", "--city", city, "--once")
-
-
-__all__ = ["EVERY", "Gate", "Page", "recorded", "running", "simulate", "stack_index", "start_page"]

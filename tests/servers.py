@@ -1,4 +1,4 @@
-"""Kafka and PostgreSQL of a stack of their own: the servers that tests may stop, starve and fill."""
+"""Kafka, PostgreSQL and HDFS of a stack of their own: the servers that tests may stop, starve and fill."""
 
 from __future__ import annotations
 
@@ -60,11 +60,8 @@ class Servers:
     def small_disk(self, tenant: Tenant, megabytes: int) -> Iterator[Path]:
         """Let what the tenant's database makes from here on lie on a disk of this size; the database goes with it."""
         disk, name = self.directory / "data" / "small", tenant.settings.topic_name
-        owner = self.directory.stat()
-        as_root = [] if os.geteuid() == 0 else ["sudo", "-n"]
-        options = f"size={megabytes}m,mode=0700,uid={owner.st_uid},gid={owner.st_gid}"
         disk.mkdir(exist_ok=True)
-        subprocess.run([*as_root, "mount", "-t", "tmpfs", "-o", options, "meteo-test", disk], check=True)
+        self._mount(disk, megabytes)
         try:
             self.tenant.as_superuser(f"CREATE TABLESPACE {name} OWNER meteo LOCATION '{disk}'")
             self.tenant.as_superuser(f"ALTER DATABASE {name} SET default_tablespace = {name}")
@@ -72,7 +69,29 @@ class Servers:
         finally:
             self.tenant.as_superuser(f"DROP DATABASE {name} WITH (FORCE)")
             self.tenant.as_superuser(f"DROP TABLESPACE IF EXISTS {name}")
-            subprocess.run([*as_root, "umount", disk], check=True)
+            self._umount(disk)
+
+    @contextmanager
+    def small_datanode(self, megabytes: int) -> Iterator[None]:
+        """Give the DataNode an empty disk of this size instead of its own, which it has back afterwards."""
+        disk = self.directory / "data" / "datanode" / "blocks"
+        self.stop("datanode")
+        self._mount(disk, megabytes)
+        try:
+            self.start("datanode")
+            yield
+        finally:
+            self.stop("datanode")
+            self._umount(disk)
+            self.start("datanode")
+
+    def _mount(self, disk: Path, megabytes: int) -> None:
+        owner = self.directory.stat()
+        options = f"size={megabytes}m,mode=0700,uid={owner.st_uid},gid={owner.st_gid}"
+        subprocess.run([*as_root(), "mount", "-t", "tmpfs", "-o", options, "meteo-test", disk], check=True)
+
+    def _umount(self, disk: Path) -> None:
+        subprocess.run([*as_root(), "umount", disk], check=True)
 
     def pid(self, server: str) -> int:
         """Return the process id of a server that runs."""
@@ -81,6 +100,11 @@ class Servers:
     def _supervisorctl(self, *arguments: str) -> str:
         command = [PROGRAMS / "supervisorctl", "-c", self.directory / "run" / "supervisor.conf", *arguments]
         return subprocess.run(command, check=True, capture_output=True, text=True, timeout=90).stdout
+
+
+def as_root() -> list[str]:
+    """Return what makes a command root's."""
+    return [] if os.geteuid() == 0 else ["sudo", "-n"]
 
 
 @pytest.fixture
@@ -102,7 +126,10 @@ def servers() -> Iterator[Servers]:
         if not keep:
             _playbook("down.yml", purge=True)
         if not (keep and _is_up()):
-            _playbook("site.yml", port_offset=PORT_OFFSET, services_enabled=False, monitoring_enabled=False)
+            # A DataNode that has gone counts as dead after 15 s instead of 10 min.
+            plain = {"services_enabled": False, "monitoring_enabled": False}
+            hasty = {"hadoop_heartbeat_seconds": 1, "hadoop_heartbeat_check_ms": 2500}
+            _playbook("site.yml", port_offset=PORT_OFFSET, **plain, **hasty)
         settings, directory = load_settings(), stack_directory()
     try:
         yield Servers(directory, settings, TenantMaker(directory, settings))
@@ -134,7 +161,7 @@ def _playbook(name: str, **variables: object) -> None:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
         check=False,
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr

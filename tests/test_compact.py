@@ -12,14 +12,19 @@ from contextlib import closing
 from datetime import UTC, date, datetime
 from functools import partial
 
+import exporting
 import pytest
 import tiers
+from exporting import Command
 
 from conftest import Tenant
 from meteo_common.database import open_database
 from meteo_common.failpoints import FAILPOINTS
+from meteo_common.settings import Settings
+from meteo_hadoop.aggregate import aggregate_once
 from meteo_hadoop.compact import Merged, compact
 from meteo_hadoop.manifest import Days
+from meteo_hadoop.reconcile import reconcile_tiers
 from meteo_hadoop.source import FileVanishedError
 from meteo_hadoop.webhdfs import FileSystem
 
@@ -76,6 +81,18 @@ def test_days_that_have_ended_become_one_file_each_and_stay_whole(tenant: Tenant
     assert files(tenant)[DAY] == 1
     tiers.aggregate(tenant)
     tiers.assert_whole(tenant, records)
+
+
+def test_a_service_merges_the_oldest_days_first_and_looks_at_none_twice(tenant: Tenant) -> None:
+    grow(tenant, SLICE, 2)
+    days = sorted(files(tenant))
+    with closing(open_database(tenant.settings, "test")) as database:
+        assert compact(tenant.settings, database, at_most=1).days == 1
+        assert {day: number for day, number in files(tenant).items() if number == 1} == {days[0]: 1}
+        assert compact(tenant.settings, database).days == len(days) - 1
+        looked_at: list[int] = []
+        assert compact(tenant.settings, database, lambda _, days: looked_at.append(days)) == Merged()
+        assert looked_at == []
 
 
 def by_listing(days: Days, day: date) -> int:
@@ -176,22 +193,28 @@ def test_a_stream_that_was_open_goes_on_to_the_end_of_what_it_opened(tenant: Ten
         assert digests[name].hexdigest() == segment.sha256
 
 
+def aggregate_changed(settings: Settings) -> None:
+    """Aggregate the changed days."""
+    aggregate_once(settings, "local")
+
+
 @pytest.mark.parametrize("name", [name for name in FAILPOINTS if name.startswith("compact.")])
-@pytest.mark.parametrize("following", [("export", "--compact"), ("aggregate",)], ids=lambda it: it[0])
-def test_a_killed_merge_is_finished_by_the_next_command(tenant: Tenant, name: str, following: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("following", [exporting.merge, aggregate_changed], ids=lambda it: it.__name__)
+def test_a_killed_merge_is_finished_by_the_next_command(tenant: Tenant, name: str, following: Command) -> None:
     records = grow(tenant, SLICE, 2)
     tiers.aggregate(tenant)
     expected = tiers.read_aggregates(tenant)
     process = tiers.start(tenant, "export", "--compact", extra={"METEO_FAILPOINT": name})
     assert process.wait(60) == -signal.SIGKILL
-    between = tiers.run(tenant, "reconcile")
-    assert between.returncode == 0, between.stdout
-    assert "a merge to be finished" in between.stdout
+    between = reconcile_tiers(tenant.settings)
+    assert between.mismatches == []
+    assert "a merge to be finished" in "\n".join(between.lines())
     records += tiers.publish(tenant, *SLICE)
     tiers.consume(tenant)
-    tenant.meteo(*following)
-    tenant.meteo("export", "--compact")
-    tenant.meteo("aggregate")
+    following(tenant.settings)
+    tiers.export(tenant)
+    exporting.merge(tenant.settings)
+    tiers.aggregate(tenant)
     assert set(files(tenant).values()) == {1}
     tiers.assert_whole(tenant, records, expected)
 

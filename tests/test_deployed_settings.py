@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from meteo_common.settings import Settings
 
 ANSIBLE = Path(__file__).parents[1] / "ansible"
-SERVICES = ("producer", "consumer", "export", "aggregate")
+SERVICES = ("producer", "consumer", "export", "aggregate", "page")
 NAMES = {name.upper() for name in Settings.model_fields}
 SECRETS = {
     name.upper()
@@ -25,6 +25,7 @@ SECRETS = {
 OF_THE_STACK = {
     "BOOTSTRAP_SERVERS", "DATABASE_URL", "HDFS_URL", "HBASE_HOST", "HBASE_PORT", "CONSUMER_INSTANCE",
     "HADOOP_CONF_DIR", "HADOOP_CLASSPATH_JARS", "METEO_STATE_DIR", "METEO_METRICS_PORT",
+    "METEO_STACK_FILE", "METEO_PAGE_PORT",
 }  # fmt: skip
 """Settings that a deployment makes itself: its services speak to its servers, whatever the user's tools speak to."""
 
@@ -33,7 +34,7 @@ PLAY = """
   connection: local
   gather_facts: false
   vars_files: [{groups}/main.yml, {groups}/ports.yml, {groups}/settings.yml]
-  roles: [producer, consumer, export, aggregate]
+  roles: [producer, consumer, export, aggregate, page]
 """
 # Instead of the role that deploys: what it was told.
 SERVICE = """

@@ -10,7 +10,14 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PROGRAMS = Path(sys.executable).parent
-PACKAGES = ("common/meteo_common", "producer/meteo_producer", "consumer/meteo_consumer", "Hadoop/meteo_hadoop")
+PACKAGES = (
+    "common/meteo_common",
+    "producer/meteo_producer",
+    "consumer/meteo_consumer",
+    "Hadoop/meteo_hadoop",
+    "page/meteo_page",
+)
+DASHBOARDS = ("grafana/meteo_grafana", "grafana/proof", "grafana/generate.py", "grafana/draw.py")
 
 
 @pytest.mark.parametrize(
@@ -19,8 +26,9 @@ PACKAGES = ("common/meteo_common", "producer/meteo_producer", "consumer/meteo_co
         ("ruff", "check", "--no-cache", "."),
         ("ruff", "format", "--no-cache", "--check", "."),
         ("mypy", "--cache-dir=/dev/null", *PACKAGES, "cli/meteo_cli"),
+        ("mypy", "--cache-dir=/dev/null", *DASHBOARDS),
     ],
-    ids=["lint", "format", "types"],
+    ids=["lint", "format", "types", "dashboards"],
 )
 def test_tool_finds_nothing(command: tuple[str, ...]) -> None:
     ran = subprocess.run([PROGRAMS / command[0], *command[1:]], cwd=ROOT, capture_output=True, text=True, check=False)

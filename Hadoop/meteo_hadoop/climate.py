@@ -121,7 +121,8 @@ class _Climate:
             month.daily_means.append(average)
             month.lowest.append(min(temperatures))
             month.highest.append(max(temperatures))
-        amount = precipitation_by_hour(records, self._time)
+        amounts = [item.precipitation_1h_mm for item in observations]
+        amount = precipitation_by_hour([at for at, _ in records], amounts, self._time)
         month.precipitation_days += amount is not None
         month.rain_days += amount is not None and amount >= RAIN_DAY_MM
         for item in observations:

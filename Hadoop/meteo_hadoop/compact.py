@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date, datetime
 
@@ -26,7 +25,7 @@ from meteo_common.settings import Settings
 from meteo_hadoop.locks import day_locks, still_held
 from meteo_hadoop.manifest import Days, Manifest
 from meteo_hadoop.plans import open_files
-from meteo_hadoop.webhdfs import THREADS, FileSystem
+from meteo_hadoop.webhdfs import FileSystem
 from meteo_hadoop.workers import Report, each_day
 
 log = structlog.get_logger()
@@ -46,10 +45,12 @@ class Merged:
 class Merger:
     """Merges days, each on a connection that holds the day's lock."""
 
-    ENDED = "SELECT day FROM days WHERE day < %s ORDER BY day"
+    ENDED = "SELECT day FROM days WHERE day < %s AND merged_version < files_version ORDER BY day LIMIT %s"
     INTERRUPTED = "SELECT day FROM days WHERE merge_begun_at IS NOT NULL ORDER BY day"
     BEGIN = "UPDATE days SET merge_begun_at = now() WHERE day = %s"
     END = "UPDATE days SET merge_begun_at = NULL WHERE day = %s"
+    # Under the day's lock no file comes meanwhile.
+    ONE = "UPDATE days SET merge_begun_at = NULL, merged_version = files_version WHERE day = %s"
 
     def __init__(self, settings: Settings) -> None:
         self._filesystem = FileSystem(settings)
@@ -62,14 +63,17 @@ class Merger:
         """
         with day_locks(connection, [day]):
             manifest = self._days.read(day)
-            if manifest is None or len(manifest.files) < 2 or open_files(connection, day):
+            if manifest is None or open_files(connection, day):
+                return Merged()
+            if len(manifest.files) < 2:
+                _note(connection, self.ONE, day)
                 return Merged()
             files = len(manifest.files)
             _note(connection, self.BEGIN, day)
             target, *sources = sorted(manifest.files)
             for first in range(0, len(sources), SOURCES_AT_ONCE):
                 self._concat(connection, manifest, target, sources[first : first + SOURCES_AT_ONCE])
-            _note(connection, self.END, day)
+            _note(connection, self.ONE, day)
         return Merged(1, files)
 
     def settle(self, connection: Connection, day: date) -> None:
@@ -149,22 +153,29 @@ def finish_merges(settings: Settings, connection: Connection) -> None:
             log.error("a merge cannot be finished", day=day.isoformat(), error=str(error))
 
 
-def compact(settings: Settings, connection: Connection, report: Report = lambda *_: None) -> Merged:
-    """Merge every day that has ended and has more than one file; `report` is told of days.
+def compact(
+    settings: Settings, connection: Connection, report: Report = lambda *_: None, at_most: int | None = None
+) -> Merged:
+    """Merge the days that have ended and have more than one file, all or the oldest; `report` is told of days.
 
-    Raises UnreachableError when a server is away: what was merged stays merged.
+    Raises UnreachableError when a server is away: what was merged stays merged. Raises MismatchError for a day that
+    is not what its manifest says, when the others are merged.
     """
     finish_merges(settings, connection)
     with transaction(connection) as cursor:
-        cursor.execute(Merger.ENDED, (datetime.now(settings.zone).date(),))
-        ended = [day for (day,) in cursor.fetchall()]
-    partitions = Days(FileSystem(settings), settings.hdfs_base_path)
+        cursor.execute(Merger.ENDED, (datetime.now(settings.zone).date(), at_most))
+        days = [day for (day,) in cursor.fetchall()]
+    broken: list[MismatchError] = []
+    merger = Merger(settings)
 
-    def has_many(day: date) -> bool:
-        manifest = partitions.read(day)
-        return manifest is not None and len(manifest.files) > 1
+    def merge(own: Connection, day: date) -> Merged:
+        try:
+            return merger.merge(own, day)
+        except MismatchError as error:
+            broken.append(error)
+            return Merged()
 
-    with ThreadPoolExecutor(THREADS) as pool:
-        days = [day for day, many in zip(ended, pool.map(has_many, ended), strict=True) if many]
-    merged = each_day(settings, "compact", days, Merger(settings).merge, report)
+    merged = each_day(settings, "compact", days, merge, report)
+    if broken:
+        raise MismatchError(f"{broken[0]} All other days were merged.")
     return Merged(sum(each.days for each in merged), sum(each.files for each in merged))

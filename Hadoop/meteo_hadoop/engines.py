@@ -14,8 +14,10 @@ from meteo_hadoop.source import Source
 
 EngineName = Literal["auto", "local", "yarn"]
 YARN_FROM_BYTES = 7 << 30
-"""Input from which `auto` chooses YARN. Reckoned, not measured: 2 cores read 300 MB/s, a job on YARN starts in 12 s, so
-a cluster with twice the cores catches up at 12 s * 600 MB/s. One with no more than those never does."""
+"""Input from which `auto` chooses YARN, as README.md says. `./meteo bench growth` measures the fixed and marginal cost
+of both engines on the same cores: YARN's are the higher ones there, so that it never wins. With k times the cores it is
+reckoned to win from (c - a) / (b - d / k) bytes on, local taking a + b * bytes and yarn c + d * bytes; the results in
+benchmarks/README.md have that for each k. On one machine, however large the input, --engine local is faster."""
 
 
 def choose_engine(name: EngineName, settings: Settings, size: int) -> EngineName:

@@ -18,13 +18,14 @@ from psycopg2.extensions import connection as Connection  # noqa: N812
 from meteo_common.database import transaction
 from meteo_common.failpoints import reach
 from meteo_common.settings import Settings
+from meteo_hadoop.counts import DayCount
 from meteo_hadoop.hbase import AggregateTable, DayWrite
 from meteo_hadoop.ledger import DayState, Ledger
 from meteo_hadoop.locks import day_locks, still_held
 from meteo_hadoop.manifest import Days, Manifest
 from meteo_hadoop.parquet import parquet_days
 from meteo_hadoop.plans import open_files
-from meteo_hadoop.reconcile import DayCount, reconcile_tiers
+from meteo_hadoop.reconcile import reconcile_tiers
 from meteo_hadoop.webhdfs import FileSystem
 
 log = structlog.get_logger()
@@ -51,7 +52,8 @@ class Expirer:
     # Nothing is owed any more, by files that are not there.
     CLEAR = """
         UPDATE days SET aggregated_version = files_version, published_generation = generation,
-            hbase_generation = generation, hbase_stations = '{}', parquet_version = files_version
+            hbase_generation = generation, hbase_stations = '{}', parquet_version = files_version,
+            merged_version = files_version
         WHERE day = %s
     """
     OPEN = "SELECT day FROM expired_days WHERE expired_at IS NULL ORDER BY day"
@@ -162,7 +164,7 @@ def expire(
     if not dry_run:
         finish_expiries(settings, connection)
     limit = datetime.now(settings.zone).date() - timedelta(days=days)
-    counts = [count for count in reconcile_tiers(settings, deep=True).days if count.day < limit]
+    counts = reconcile_tiers(settings, deep=True, before=limit).days
     outcome = Expired(kept={count.day: count.state for count in counts if count.state in {"pending", "mismatch"}})
     clean = [count for count in counts if count.state == "clean"]
     expirer = Expirer(settings, connection)

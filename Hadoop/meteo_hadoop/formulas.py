@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Hashable, Iterable, Mapping, Sequence
+from itertools import chain
 from math import atan2, cos, degrees, fsum, hypot, radians, sin
-from typing import TYPE_CHECKING, Any
+from operator import attrgetter, mul
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from meteo_hadoop.local_time import LocalTime, shortened
 
@@ -20,24 +22,30 @@ AGGREGATE_VERSION = 1
 CALM = 1e-9
 """A resultant wind below this share of the sum of speeds is the rounding error of winds that cancel."""
 
+# Attributes are taken column by column, by functions written in C: it halved the reducer's time.
+_OBSERVATION, _AIR_QUALITY, _FORECAST = map(attrgetter, ("observation", "air_quality", "forecast"))
+_MEASURED = attrgetter(
+    "temperature_celsius",
+    "humidity_percent",
+    "pressure_hpa",
+    "wind_speed_mps",
+    "wind_direction_degrees",
+    "precipitation_1h_mm",
+)
+
+S = TypeVar("S")
+T = TypeVar("T")
+
 
 def aggregates(day: str, station_id: str, records: Sequence[tuple[str, Message]], time: LocalTime) -> dict[str, Any]:
     """Return the fields of one line of `aggregates.jsonl`, in their order.
 
     `records`: (observed_at in canonical form, winning message) in the order of observed_at, at least one.
     """
-    messages = [message for _, message in records]
-    observations = [message.observation for message in messages]
-    # Plain comprehensions: through a function over a generator the same took twice the time, half of the reducer's.
-    temperatures = [value for item in observations if (value := item.temperature_celsius) is not None]
-    humidities = [value for item in observations if (value := item.humidity_percent) is not None]
-    pressures = [value for item in observations if (value := item.pressure_hpa) is not None]
-    speeds = [value for item in observations if (value := item.wind_speed_mps) is not None]
-    winds = [
-        (speed, direction)
-        for item in observations
-        if (speed := item.wind_speed_mps) is not None and (direction := item.wind_direction_degrees) is not None
-    ]
+    times, messages = zip(*records, strict=True)
+    columns = zip(*map(_MEASURED, map(_OBSERVATION, messages)), strict=True)
+    temperature, humidity, pressure, speed, direction, rain = columns
+    temperatures = _said(temperature)
     aqi, scale = air_quality_index(messages)
     last = messages[-1]
     return {
@@ -51,16 +59,16 @@ def aggregates(day: str, station_id: str, records: Sequence[tuple[str, Message]]
         "temperature_avg_celsius": mean(temperatures),
         "temperature_min_celsius": min(temperatures) + 0.0 if temperatures else None,
         "temperature_max_celsius": max(temperatures) + 0.0 if temperatures else None,
-        "precipitation_1h_sum_mm": precipitation_by_hour(records, time),
+        "precipitation_1h_sum_mm": precipitation_by_hour(times, rain, time),
         "precipitation_3h_sum_mm": precipitation_forecast(messages),
         "aqi_avg": aqi,
         "aqi_scale": scale,
-        "humidity_avg_percent": mean(humidities),
-        "pressure_avg_hpa": mean(pressures),
-        "wind_speed_avg_mps": mean(speeds),
-        "wind_direction_mean_degrees": wind_direction(winds),
-        "first_observed_at": shortened(records[0][0]),
-        "last_observed_at": shortened(records[-1][0]),
+        "humidity_avg_percent": mean(_said(humidity)),
+        "pressure_avg_hpa": mean(_said(pressure)),
+        "wind_speed_avg_mps": mean(_said(speed)),
+        "wind_direction_mean_degrees": wind_direction(_pairs(speed, direction)),
+        "first_observed_at": shortened(times[0]),
+        "last_observed_at": shortened(times[-1]),
     }
 
 
@@ -74,17 +82,13 @@ def mean(values: Sequence[float]) -> float | None:
     return fsum(values) / len(values) + 0.0 if values else None
 
 
-def precipitation_by_hour(records: Iterable[tuple[str, Message]], time: LocalTime) -> float | None:
+def precipitation_by_hour(times: Sequence[str], amounts: Sequence[float | None], time: LocalTime) -> float | None:
     """Return the sum over local hours of the last precipitation_1h_mm that was said in each; None if none was.
 
     An hour is a local hour together with its UTC offset: the long day has 25, the short one 23, and where the offset
     is half an hour they begin at the half hours of UTC. A poll every ten minutes does not count an hour six times.
     """
-    said = [
-        (observed_at, amount)
-        for observed_at, message in records
-        if (amount := message.observation.precipitation_1h_mm) is not None
-    ]
+    said = _pairs(times, amounts)
     # By hours of UTC first, 25 at most, because a look at the zone for each of 144 observations takes twice the time.
     hours = {observed_at[:13]: amount for observed_at, amount in said}
     if all(map(time.is_local_hour, hours)):
@@ -98,10 +102,9 @@ def precipitation_forecast(messages: Iterable[Message]) -> float | None:
     The mapper has left only the steps of 3 hours, with a value, that are valid on this day.
     """
     steps: dict[Hashable, float] = {}
-    for message in messages:
-        for step in message.forecast:
-            if step.precipitation_mm is not None:
-                steps[step.valid_at] = step.precipitation_mm
+    for step in chain.from_iterable(map(_FORECAST, messages)):
+        if step.precipitation_mm is not None:
+            steps[step.valid_at] = step.precipitation_mm
     return _sum(steps)
 
 
@@ -113,9 +116,8 @@ def air_quality_index(messages: Iterable[Message]) -> tuple[float | None, str | 
     """
     indices: dict[Hashable, tuple[str, float]] = {}
     scale = None
-    for message in messages:
-        air = message.air_quality
-        if air is not None and air.index is not None:
+    for air in _said(map(_AIR_QUALITY, messages)):
+        if air.index is not None:
             scale = air.scale
             indices[air.observed_at] = (scale, air.index)
     return mean([index for own, index in indices.values() if own == scale]), scale
@@ -126,14 +128,27 @@ def wind_direction(winds: Sequence[tuple[float, float]]) -> float | None:
 
     None without pairs, in calm, and where the winds cancel: a resultant below `CALM` of the sum of speeds.
     """
-    total = fsum([speed for speed, _ in winds])
-    east = fsum([speed * sin(radians(direction)) for speed, direction in winds])
-    north = fsum([speed * cos(radians(direction)) for speed, direction in winds])
+    if not winds:
+        return None
+    speeds, directions = zip(*winds, strict=True)
+    angles = list(map(radians, directions))
+    total = fsum(speeds)
+    east = fsum(map(mul, speeds, map(sin, angles)))
+    north = fsum(map(mul, speeds, map(cos, angles)))
     if total <= 0 or hypot(east, north) < CALM * total:
         return None
     angle = degrees(atan2(east, north)) % 360.0
     # The remainder of a tiny negative angle rounds up to 360 itself.
     return angle if angle < 360.0 else 0.0
+
+
+def _said(values: Iterable[T | None]) -> list[T]:
+    return [value for value in values if value is not None]
+
+
+def _pairs(ones: Sequence[S | None], others: Sequence[T | None]) -> list[tuple[S, T]]:
+    """Return the pairs of which both were said."""
+    return [(one, other) for one, other in zip(ones, others, strict=True) if one is not None and other is not None]
 
 
 def _sum(amounts: Mapping[Any, float]) -> float | None:

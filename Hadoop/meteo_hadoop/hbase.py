@@ -14,9 +14,13 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
+from math import isfinite
+from operator import itemgetter
 from typing import Any, Self, TypeVar
 
 import happybase
@@ -30,6 +34,8 @@ from meteo_common.settings import Settings
 FAMILY = "aggregates"
 BATCH_ROWS = 1000
 """Rows sent at once: in batches HBase takes 21,000 rows/s, one by one 1,330."""
+WRITERS = 4
+"""Batches in flight at once: while one is prepared or waits for the disk, others are written."""
 # Milliseconds, for connecting and for an answer: making a table takes 2 s, 1,095 rows with their deletes 0.4 s.
 _TIMEOUT = 30_000
 
@@ -109,12 +115,12 @@ class AggregateTable:
         for write in writes:
             generations[write.generation].append(write)
         for generation, members in sorted(generations.items()):
-            puts = {row_key(str(row["station_id"]), write.day): cells(row) for write in members for row in write.rows}
+            puts = {row_key(str(row["station_id"]), write.day): row for write in members for row in write.rows}
             gone = [row_key(station_id, write.day) for write in members for station_id in write.withdrawn]
             # In the order of keys, so that a batch meets few regions.
-            self._delete(sorted({*puts, *gone}), generation - 1)
+            self._send(_delete, sorted({*puts, *gone}), generation - 1)
             reach("hbase.after_delete")
-            self._put(sorted(puts.items()), generation)
+            self._send(_put, sorted(puts.items(), key=itemgetter(0)), generation)
             reach("hbase.after_put")
 
     def row(self, station_id: str, day: date) -> StoredRow | None:
@@ -159,27 +165,19 @@ class AggregateTable:
             )
         )
 
-    def _delete(self, keys: Sequence[bytes], timestamp: int) -> None:
-        for first in range(0, len(keys), BATCH_ROWS):
-            some = keys[first : first + BATCH_ROWS]
+    def _send(self, add: Callable[[Any, Any], None], items: Sequence[Any], timestamp: int) -> None:
+        """Send the items in batches, several at once; `add` puts an item into its batch."""
+        batches = [items[first : first + BATCH_ROWS] for first in range(0, len(items), BATCH_ROWS)]
 
-            def send(table: Any, some: Sequence[bytes] = some) -> None:
-                with table.batch(timestamp=timestamp, transaction=True) as batch:
-                    for key in some:
-                        batch.delete(key, columns=[FAMILY.encode()])
+        def send(writer: AggregateTable, number: int) -> None:
+            for some in batches[number::WRITERS]:
+                writer._call(partial(_send_batch, add, some, timestamp))
 
-            self._call(send)
-
-    def _put(self, rows: Sequence[tuple[bytes, dict[bytes, bytes]]], timestamp: int) -> None:
-        for first in range(0, len(rows), BATCH_ROWS):
-            some = rows[first : first + BATCH_ROWS]
-
-            def send(table: Any, some: Sequence[tuple[bytes, dict[bytes, bytes]]] = some) -> None:
-                with table.batch(timestamp=timestamp, transaction=True) as batch:
-                    for key, columns in some:
-                        batch.put(key, columns)
-
-            self._call(send)
+        others = [AggregateTable(self._host, self._port, self._name) for _ in range(min(WRITERS, len(batches)) - 1)]
+        with ExitStack() as stack, ThreadPoolExecutor(WRITERS) as pool:
+            writers = [self, *(stack.enter_context(other) for other in others)]
+            for sent in [pool.submit(send, writer, number) for number, writer in enumerate(writers)]:
+                sent.result()
 
     def _make(self, _: Any) -> None:
         connection = self._open()
@@ -215,6 +213,21 @@ class AggregateTable:
             ) from error
 
 
+def _send_batch(add: Callable[[Any, Any], None], items: Sequence[Any], timestamp: int, table: Any) -> None:
+    with table.batch(timestamp=timestamp, transaction=True) as batch:
+        for item in items:
+            add(batch, item)
+
+
+def _delete(batch: Any, key: bytes) -> None:
+    batch.delete(key, columns=[FAMILY.encode()])
+
+
+def _put(batch: Any, item: tuple[bytes, Mapping[str, Any]]) -> None:
+    key, row = item
+    batch.put(key, cells(row))
+
+
 def row_key(station_id: str, day: date) -> bytes:
     """Return `<station_id>#<YYYY-MM-DD>`; a station_id holds no '#'."""
     return f"{station_id}#{day.isoformat()}".encode()
@@ -227,9 +240,14 @@ def cells(row: Mapping[str, Any]) -> dict[bytes, bytes]:
 
 def texts(row: Mapping[str, Any]) -> dict[str, str]:
     """Return the fields of a parsed aggregates line as HBase holds them: null left out, numbers as their JSON text."""
-    return {
-        name: value if isinstance(value, str) else json.dumps(value) for name, value in row.items() if value is not None
-    }
+    return {name: value if isinstance(value, str) else _json(value) for name, value in row.items() if value is not None}
+
+
+def _json(value: Any) -> str:
+    # json itself writes finite numbers by repr, with 1.5 µs around it: a third of what a row costs here.
+    if type(value) is int or (type(value) is float and isfinite(value)):
+        return repr(value)
+    return json.dumps(value)
 
 
 def _stored(key: bytes, found: Mapping[bytes, tuple[bytes, int]]) -> StoredRow | ForeignRow:

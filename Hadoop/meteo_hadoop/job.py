@@ -81,5 +81,17 @@ def reduce_sorted(job: Job, records: Iterable[tuple[Key, Value]]) -> Iterator[tu
 
 def reduce_groups(job: Job, groups: dict[Key, Value]) -> list[tuple[Key, bytes]]:
     """Reduce what `gather` or `merge` returned; (partition, line) sorted by partition."""
-    records = sorted(groups.items(), key=itemgetter(0))
-    return list(reduce_sorted(job, records))
+    fields = job.partition_fields
+    partitions: dict[Key, list[tuple[Key, Value]]] = {}
+    # Sorted by the partition: its records mostly come in their order, and sorting them is then hardly any work.
+    for record in groups.items():
+        partition = record[0][:fields]
+        if partition in partitions:
+            partitions[partition].append(record)
+        else:
+            partitions[partition] = [record]
+    return [
+        (partition, line)
+        for partition in sorted(partitions)
+        for line in job.reducer(partition, sorted(partitions[partition], key=itemgetter(0)))
+    ]

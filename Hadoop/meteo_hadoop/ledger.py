@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 
 from psycopg2.extensions import connection as Connection  # noqa: N812
+from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
 from meteo_common.database import transaction
 
@@ -25,6 +26,7 @@ class DayState:
     hbase_stations: list[str]
     changed_at: datetime
     merge_begun_at: datetime | None
+    merged_version: int
     expired_rows: int
     """Rows that the day had when it expired; late rows may have come since."""
     emptied: bool
@@ -48,7 +50,7 @@ class Ledger:
 
     STATES = """
         SELECT day, files_version, aggregated_version, generation, published_generation, hbase_generation,
-            hbase_stations, changed_at, merge_begun_at,
+            hbase_stations, changed_at, merge_begun_at, merged_version,
             (SELECT coalesce(sum(rows), 0)::bigint FROM expired_days WHERE expired_days.day = days.day),
             EXISTS (SELECT FROM expired_days AS gone WHERE gone.day = days.day
                 AND gone.files_version = days.files_version),
@@ -75,11 +77,7 @@ class Ledger:
     def states(self, days: Collection[date] | None = None) -> dict[date, DayState]:
         """Return the state of these days, or of all."""
         with transaction(self._connection) as cursor:
-            if days is None:
-                cursor.execute(f"{self.STATES} ORDER BY day")
-            else:
-                cursor.execute(f"{self.STATES} WHERE day = ANY(%s) ORDER BY day", (list(days),))
-            return {row[0]: DayState(*row) for row in cursor.fetchall()}
+            return read_states(cursor, days)
 
     def give_out(self, days: Collection[date]) -> dict[date, int]:
         """Return a new generation for the aggregates of each day: milliseconds of the clock, always growing.
@@ -110,3 +108,12 @@ class Ledger:
         with transaction(self._connection) as cursor:
             for day, (generation, stations) in written.items():
                 cursor.execute(self.HOLDS, (generation, list(stations), day))
+
+
+def read_states(cursor: Cursor, days: Collection[date] | None = None) -> dict[date, DayState]:
+    """Return the state of these days, or of all, in the transaction of this cursor."""
+    if days is None:
+        cursor.execute(f"{Ledger.STATES} ORDER BY day")
+    else:
+        cursor.execute(f"{Ledger.STATES} WHERE day = ANY(%s) ORDER BY day", (list(days),))
+    return {row[0]: DayState(*row) for row in cursor.fetchall()}

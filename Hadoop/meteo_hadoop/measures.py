@@ -31,29 +31,43 @@ def count_cycle(facts: Mapping[str, Any]) -> None:
     BYTES.inc(facts.get("bytes", 0))
 
 
-def check_tiers(settings: Settings) -> None:
-    """Reconcile, and tell the result in log and metrics.
+class TierCheck:
+    """What follows each cycle of a service: a reconciliation, told in log and metrics.
 
-    A mismatch is an error in the log and stops nothing: the service goes on with what it can still do. Raises
-    UnreachableError when a server is away.
+    It reads the days that have changed since this process found them clean, and all of them once a day.
     """
-    from meteo_hadoop.reconcile import reconcile_tiers
 
-    started = time.monotonic()
-    try:
-        report = reconcile_tiers(settings)
-    except UnreachableError:
-        raise
-    except MeteoError as error:
-        log.error("not reconciled", error=str(error))
-        return
-    states = Tally(day.state for day in report.days)
-    for state in STATES:
-        DAYS.labels(state).set(states[state])
-    MISMATCHES.set(len(report.mismatches))
-    RECONCILED.set_to_current_time()
-    facts = {**{state: states[state] for state in STATES[:3]}, "seconds": round(time.monotonic() - started, 3)}
-    if report.mismatches:
-        log.error("tiers disagree", mismatches=len(report.mismatches), first=report.mismatches[0], **facts)
-    else:
-        log.info("tiers agree", **facts)
+    def __init__(self) -> None:
+        from meteo_hadoop.reconcile import Seen
+
+        self._seen = Seen()
+
+    def __call__(self, settings: Settings) -> None:
+        """Reconcile. A mismatch is an error in the log and stops nothing: the service does what it still can.
+
+        Raises UnreachableError when a server is away.
+        """
+        from meteo_hadoop.reconcile import reconcile_tiers
+
+        started = time.monotonic()
+        try:
+            report = reconcile_tiers(settings, seen=self._seen)
+        except UnreachableError:
+            raise
+        except MeteoError as error:
+            log.error("not reconciled", error=str(error))
+            return
+        states = Tally(day.state for day in report.days)
+        for state in STATES:
+            DAYS.labels(state).set(states[state])
+        MISMATCHES.set(len(report.mismatches))
+        RECONCILED.set_to_current_time()
+        facts = {
+            **{state: states[state] for state in STATES[:3]},
+            "looked_at": report.looked_at,
+            "seconds": round(time.monotonic() - started, 3),
+        }
+        if report.mismatches:
+            log.error("tiers disagree", mismatches=len(report.mismatches), first=report.mismatches[0], **facts)
+        else:
+            log.info("tiers agree", **facts)

@@ -126,7 +126,8 @@ class ParquetWriter:
 
     # A day whose merge has not been settled is left to the next time.
     ENDED = """
-        SELECT day FROM days WHERE day < %s AND parquet_version < files_version AND merge_begun_at IS NULL ORDER BY day
+        SELECT day FROM days WHERE day < %s AND parquet_version < files_version AND merge_begun_at IS NULL
+        ORDER BY day LIMIT %s
     """
     STALE = """
         SELECT day FROM days WHERE parquet_version BETWEEN 1 AND files_version - 1 AND merge_begun_at IS NULL
@@ -163,9 +164,18 @@ def parquet_days(filesystem: FileSystem, settings: Settings) -> Days:
     return Days(filesystem, f"{settings.hdfs_base_path}_parquet")
 
 
-def write_ended(settings: Settings, connection: Connection, today: date, report: Report = lambda *_: None) -> int:
-    """Write the Parquet of each day before `today` that has none of its present files; return how many days."""
-    return _write(settings, connection, ParquetWriter.ENDED, (today,), report)
+def write_ended(
+    settings: Settings,
+    connection: Connection,
+    today: date,
+    report: Report = lambda *_: None,
+    at_most: int | None = None,
+) -> int:
+    """Write the Parquet of the days before `today` that have none of their present files, all or the oldest.
+
+    Returns how many days.
+    """
+    return _write(settings, connection, ParquetWriter.ENDED, (today, at_most), report)
 
 
 def write_stale(settings: Settings, connection: Connection) -> int:

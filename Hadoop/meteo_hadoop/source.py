@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import requests
 
@@ -57,9 +57,9 @@ class Source:
                 break
             except requests.RequestException as error:
                 if received or attempt == _ATTEMPTS:
-                    raise UnreachableError(
-                        f"HDFS at {self.hdfs_url} (HDFS_URL) broke off reading {path} ({type(error).__name__})."
-                    ) from None
+                    datanode = other_host(self.hdfs_url, error)
+                    where = f"The DataNode at {datanode}" if datanode else f"HDFS at {self.hdfs_url} (HDFS_URL)"
+                    raise UnreachableError(f"{where} broke off reading {path} ({type(error).__name__}).") from None
         if length is not None and received != int(length):
             raise UnreachableError(f"HDFS sent {received} of {length} bytes of {path}; try again.")
 
@@ -76,7 +76,16 @@ class Source:
         answer.close()
         if answer.status_code == 404:
             raise FileVanishedError(f"{path} is no longer in HDFS (merged or expired meanwhile); try again.")
+        if "No active nodes" in reason:
+            raise UnreachableError(f"No DataNode that holds {path} is up; start it, ./meteo status shows the servers.")
         raise UnreachableError(f"HDFS at {self.hdfs_url} refuses to read {path}: {reason}.")
+
+
+def other_host(url: str, error: object) -> str | None:
+    """Return the host and port that a failed request was for, if it is another than that of `url`: a DataNode's."""
+    asked = getattr(getattr(error, "request", None), "url", None)
+    host = urlsplit(asked).netloc if asked else ""
+    return host if host and host != urlsplit(url).netloc else None
 
 
 _local = threading.local()

@@ -21,7 +21,7 @@ from requests.adapters import HTTPAdapter
 from meteo_common.errors import MismatchError, TerminalError, TransientError, UnreachableError, UsageError
 from meteo_common.failpoints import reach
 from meteo_common.settings import Settings
-from meteo_hadoop.source import FileVanishedError, Source
+from meteo_hadoop.source import FileVanishedError, Source, other_host
 
 THREADS = 8
 """Files in flight at once: on one NameNode and DataNode 8 threads publish 2.7 times as fast as one, 16 no faster."""
@@ -167,8 +167,10 @@ class FileSystem:
         except HdfsError as error:
             raise self._translate(path, error) from error
         except (requests.RequestException, OSError) as error:
+            datanode = other_host(self._url, error)
+            where = f"The DataNode at {datanode}" if datanode else f"HDFS at {self._url} (HDFS_URL)"
             raise UnreachableError(
-                f"HDFS at {self._url} (HDFS_URL) cannot be reached ({_reason(error)}); is the stack up? (./meteo up)"
+                f"{where} cannot be reached ({_reason(error)}); is the stack up? (./meteo up)"
             ) from error
 
     def _translate(self, path: str, error: HdfsError) -> TerminalError | TransientError:
@@ -179,7 +181,7 @@ class FileSystem:
             return TransientError(f"The NameNode is in safe mode and takes no writes yet ({path}); wait for it.")
         if error.exception == "AccessControlException":
             return UsageError(f"HDFS refuses: {text}; check HDFS_USER and the owner of the directory.")
-        if "could only be written to 0" in text:
+        if "could only be written to 0" in text or "Failed to find datanode" in text:
             return TransientError(f"HDFS has no DataNode with room for {path}: none is up, or its disk is full.")
         if error.exception in {"DSQuotaExceededException", "NSQuotaExceededException"}:
             return TransientError(f"HDFS has no room for {path} within its quota ({text}); raise the quota.")

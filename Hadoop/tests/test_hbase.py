@@ -15,7 +15,7 @@ from weather_rows import compute, random_rows
 
 from meteo_common.errors import UnreachableError
 from meteo_common.settings import Settings, load_settings
-from meteo_hadoop.hbase import AggregateTable, DayWrite, cells, texts
+from meteo_hadoop.hbase import BATCH_ROWS, AggregateTable, DayWrite, StoredRow, _delete, cells, texts
 
 DAY = date(2026, 11, 20)
 G = 1_790_000_000_000
@@ -32,8 +32,9 @@ def aggregates(station: str = "test:A", **fields: object) -> dict[str, object]:
 
 
 def test_a_cell_is_the_text_of_the_line() -> None:
-    line = '{"a": 10.0, "b": 1e-07, "c": 7, "d": null, "e": "Zürich", "f": 71.13623449381694}'
-    assert texts(json.loads(line)) == {"a": "10.0", "b": "1e-07", "c": "7", "e": "Zürich", "f": "71.13623449381694"}
+    line = '{"a": 10.0, "b": 1e-07, "c": 7, "d": null, "e": "Zürich", "f": 71.13623449381694, "g": true, "h": -0.0}'
+    numbers = {"a": "10.0", "b": "1e-07", "c": "7", "f": "71.13623449381694", "g": "true", "h": "-0.0"}
+    assert texts(json.loads(line)) == numbers | {"e": "Zürich"}
     assert cells({"e": "Zürich"}) == {b"aggregates:e": "Zürich".encode()}
 
 
@@ -103,7 +104,7 @@ def test_repeating_a_generation_is_harmless(table: AggregateTable, station: str)
     table.write_days([write, write])
     assert table.row(station, DAY) == first
     # Died between delete and put: the repetition finds its own delete.
-    table._delete([f"{station}#{DAY}".encode()], G - 1)
+    table._send(_delete, [f"{station}#{DAY}".encode()], G - 1)
     table.write_days([write])
     assert table.row(station, DAY) == first
 
@@ -117,6 +118,23 @@ def test_withdrawn_rows_are_gone_until_a_newer_generation(table: AggregateTable,
     assert table.row(station, DAY) is None
     table.write_day(DAY, G + 2, [aggregates(station)])
     assert table.row(station, DAY) is not None
+
+
+@pytest.mark.stack
+def test_many_batches_at_once_write_each_row(table: AggregateTable, station: str) -> None:
+    days = [DAY + timedelta(days=number) for number in range(5)]
+    stations = [f"{station}-{number:04d}" for number in range(BATCH_ROWS // 2)]
+    for generation in (G, G + 1):
+        table.write_days(
+            [
+                DayWrite(day, generation, [aggregates(each, observations=generation) for each in stations])
+                for day in days
+            ]
+        )
+    found = list(table.scan(f"{station}-".encode(), f"{station}.".encode()))
+    assert [(row.station_id, row.day, row.fields["observations"]) for row in found if isinstance(row, StoredRow)] == [
+        (each, day, str(G + 1)) for each in stations for day in days
+    ]
 
 
 @pytest.mark.stack

@@ -160,6 +160,17 @@ def test_an_absent_resource_manager_is_told(settings: Settings, files: list[str]
         engine.run(daily_job(PARIS, None), files)
 
 
+@pytest.mark.parametrize(
+    ("megabytes", "split", "reducers"), [(28, 64, 1), (511, 64, 1), (1024, 128, 3), (7168, 256, 8)]
+)
+def test_what_is_large_has_larger_splits(megabytes: int, split: int, reducers: int) -> None:
+    settings = load_settings(hadoop_conf_dir=Path("conf"), hadoop_classpath_jars=Path("jars"))
+    engine = YarnEngine(settings, sizes={"/w/a": megabytes << 19, "/w/b": megabytes << 19})
+    said = engine._configuration(daily_job(PARIS, None), ["/w/a", "/w/b"], "/tmp/x")
+    for name, value in (("input.fileinputformat.split.maxsize", split << 20), ("job.reduces", reducers)):
+        assert f"<name>mapreduce.{name}</name><value>{value}</value>" in said
+
+
 def test_without_settings_it_says_which() -> None:
     with pytest.raises(UsageError, match="HADOOP_CONF_DIR and HADOOP_CLASSPATH_JARS"):
         YarnEngine(load_settings().model_copy(update={"hadoop_conf_dir": None}))

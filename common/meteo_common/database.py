@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import psycopg2
 import psycopg2.extensions
+from psycopg2 import errors
 from psycopg2.extensions import parse_dsn
 
 from meteo_common.errors import TerminalError, UnreachableError, UsageError
@@ -55,7 +56,10 @@ def connect(settings: Settings, service: str) -> Connection:
 
 @contextmanager
 def transaction(connection: Connection) -> Iterator[psycopg2.extensions.cursor]:
-    """Commit on success, roll back on any exception; a lost server becomes UnreachableError."""
+    """Commit on success, roll back on any exception.
+
+    A lost server becomes UnreachableError, a statement that the server refuses TerminalError with its remedy.
+    """
     try:
         with connection, connection.cursor() as cursor:
             yield cursor
@@ -64,9 +68,7 @@ def transaction(connection: Connection) -> Iterator[psycopg2.extensions.cursor]:
             raise
         raise UnreachableError(f"PostgreSQL broke off: {_first_line(error)}.") from error
     except psycopg2.ProgrammingError as error:
-        raise TerminalError(
-            f"PostgreSQL refuses: {_first_line(error)}; check the rights of DATABASE_URL's user."
-        ) from error
+        raise TerminalError(f"PostgreSQL refuses: {_first_line(error)}; {_remedy(error)}.") from error
 
 
 def migrate(connection: Connection) -> list[str]:
@@ -110,6 +112,14 @@ def _migrations() -> list[tuple[str, str]]:
     folder = resources.files("meteo_common") / "migrations"
     files = sorted((file for file in folder.iterdir() if file.name.endswith(".sql")), key=lambda file: file.name)
     return [(file.name.removesuffix(".sql"), file.read_text("utf-8")) for file in files]
+
+
+def _remedy(error: psycopg2.ProgrammingError) -> str:
+    if isinstance(error, errors.InsufficientPrivilege):
+        return "check the rights of DATABASE_URL's user"
+    if isinstance(error, (errors.UndefinedTable, errors.UndefinedColumn)):
+        return "the schema is missing or was changed by hand: restore the database, or give DATABASE_URL an empty one"
+    return "this is a fault of meteo's, please report it"
 
 
 def _first_line(error: Exception) -> str:

@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 import structlog
 from prometheus_client import Counter, Gauge
 
-from meteo_common.errors import TransientError, UsageError
+from meteo_common.errors import MismatchError, TransientError, UsageError
 from meteo_common.service import Service
 
 log = structlog.get_logger()
@@ -103,7 +103,8 @@ def run_scheduled(service: Service, schedule: Schedule, cycle: Callable[[], floa
 
     However many times pass during a cycle, one cycle follows at once. A cycle that has something to do earlier returns
     in how many seconds. A TransientError ends the cycle, not the service: it is tried again in 30 s, or in the seconds
-    that it names.
+    that it names. So does a MismatchError, which a person has to settle while the rest goes on: the next cycle is the
+    schedule's.
     """
     trouble = None
     for outcome in ("done", "failed"):
@@ -120,6 +121,10 @@ def run_scheduled(service: Service, schedule: Schedule, cycle: Callable[[], floa
             log.warning("cycle failed", error=str(error))
             trouble = str(error)
             wanted = error.retry_after or AGAIN
+        except MismatchError as error:
+            CYCLES.labels("failed").inc()
+            log.error("cycle failed", error=str(error))
+            trouble, wanted = str(error), None
         else:
             trouble = None
             CYCLES.labels("done").inc()

@@ -9,8 +9,9 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
+from prometheus_client import REGISTRY
 
-from meteo_common.errors import TransientError, UsageError
+from meteo_common.errors import MismatchError, TransientError, UsageError
 from meteo_common.schedule import AGAIN, Cron, run_every, run_scheduled
 from meteo_common.service import Service
 
@@ -60,6 +61,15 @@ def test_a_failure_that_took_long_is_waited_for_as_long(service: Once, asked: fl
     assert service.waited == waited
 
 
+def test_what_does_not_add_up_ends_the_cycle_and_not_the_service(service: Once) -> None:
+    def cycle() -> None:
+        raise MismatchError("a stranger's file")
+
+    run_every(service, INTERVAL, cycle)
+    assert INTERVAL - 60 < service.waited <= INTERVAL
+    assert service._trouble == "a stranger's file"
+
+
 def test_a_cycle_longer_than_the_interval_is_followed_at_once(service: Once) -> None:
     run_every(service, 0.1, failing(0.2, None))
     assert service.waited == 0
@@ -101,3 +111,16 @@ def test_a_cron_service_waits_for_the_next_time_in_steps(service: Once) -> None:
 def test_what_is_no_cron_expression_is_refused(wrong: str) -> None:
     with pytest.raises(UsageError, match="expected five fields"):
         Cron(wrong, PARIS)
+
+
+def test_the_interval_is_told(service: Once) -> None:
+    run_every(service, INTERVAL, lambda: None)
+    assert REGISTRY.get_sample_value("meteo_cycle_interval_seconds") == INTERVAL
+
+
+@pytest.mark.parametrize(
+    ("expression", "seconds"), [("*/10 * * * *", {600}), ("5 3 * * *", {82_800, 86_400, 90_000}), ("0 * * * *", {3600})]
+)
+def test_the_interval_of_cron_is_that_between_its_next_two_times(expression: str, seconds: set[int]) -> None:
+    """A day of 23 or 25 hours may lie between them."""
+    assert Cron(expression, ZoneInfo("Europe/Paris")).interval() in seconds

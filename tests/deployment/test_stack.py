@@ -21,7 +21,7 @@ TOPICS = [
     {"name": name, "partitions": 3, "replication": 1, "config": {"cleanup.policy": "delete"}}
     for name in ("weather-api", "kept")
 ]
-SERVICES = {"producer", "consumer", "export", "aggregate"}
+SERVICES = {"producer", "consumer", "export", "aggregate", "page"}
 MONITORING = {"prometheus", "alertmanager", "node-exporter", "postgres-exporter"}
 
 

@@ -206,6 +206,21 @@ def find_monitoring() -> tuple[dict[str, str], str]:
     )
 
 
+def find_grafana() -> dict[str, str]:
+    """Grafana's program and the directory of its own files, both empty with a sentence where it is not installed."""
+    for path in filter(None, map(shutil.which, ("grafana-server", "grafana"))):
+        # The packages put both into places of their own; in the archive one lies below the other.
+        for home in (Path("/usr/share/grafana"), *Path(path).resolve().parents[1:3]):
+            if (home / "conf" / "defaults.ini").is_file():
+                return {"program": path, "home": str(home), "missing": ""}
+    return {
+        "program": "",
+        "home": "",
+        "missing": "Nothing shows the dashboards: Grafana is not among this system's packages and not installed. "
+        "Install grafana-server 10.4 or newer, then run ./meteo up; docs/dashboards.md shows what they look like.",
+    }
+
+
 def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENTS)
     params = module.params
@@ -230,6 +245,7 @@ def main() -> None:
         postgres_bin=postgres_bin,
         monitoring_programs=programs,
         monitoring_missing=missing,
+        grafana=find_grafana(),
     )
 
 

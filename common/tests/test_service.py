@@ -1,0 +1,47 @@
+"""What a service tells at its port: it is healthy while its loop comes round, and ready while it waits for nothing."""
+
+from __future__ import annotations
+
+import signal
+import socket
+from collections.abc import Iterator
+
+import pytest
+import requests
+
+from meteo_common.service import Service
+
+
+@pytest.fixture
+def service() -> Iterator[tuple[Service, str]]:
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    made = Service("test", port, stale_after=0.5)
+    yield made, f"http://127.0.0.1:{port}"
+    made.close()
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+def statuses(url: str) -> tuple[int, int]:
+    return requests.get(f"{url}/healthz", timeout=5).status_code, requests.get(f"{url}/readyz", timeout=5).status_code
+
+
+def test_one_that_waits_is_healthy_and_not_ready(service: tuple[Service, str]) -> None:
+    running, url = service
+    running.beat()
+    assert statuses(url) == (200, 200)
+    running.beat("Kafka is away.")
+    assert statuses(url) == (200, 503)
+    assert requests.get(f"{url}/readyz", timeout=5).json()["waiting_for"] == "Kafka is away."
+    running.beat()
+    assert statuses(url) == (200, 200)
+
+
+def test_one_whose_loop_hangs_is_neither(service: tuple[Service, str]) -> None:
+    running, url = service
+    running.beat()
+    running.stopping.wait(0.7)
+    assert statuses(url) == (503, 503)
