@@ -147,6 +147,7 @@ def stack_index(tenant: Tenant, services: Mapping[str, Running]) -> Path:
     for name, service in services.items():
         health = {"http": f"http://127.0.0.1:{service.port}/healthz"}
         found["services"][name] = {"ports": {"metrics": service.port}, "urls": [], "health": health, "log": "-"}
+    found["notes"] = [NOTE]
     # Where the services' user may read it.
     assert tenant.settings.meteo_state_dir is not None
     path = tenant.settings.meteo_state_dir / f"stack-{uuid.uuid4().hex[:8]}.json"

@@ -119,6 +119,7 @@ def test_it_shows_what_the_api_says(page: Page, tmp_path: Path) -> None:
             assert f"{station['observation']['temperature_celsius']:.1f} °C" in shown
         links = seen.run("return [...document.querySelectorAll('#links a')].map(each => each.href)")
         assert set(links) == {link["url"] for link in page.state()["links"]}
+        assert NOTE in seen.text("#links")
         assert "./meteo" not in seen.text("#weather-note")
         for name in ("Kafka", "PostgreSQL", "HDFS", "YARN", "HBase", "producer", "consumer", "export", "aggregate"):
             assert name in seen.text("#servers")

@@ -57,6 +57,7 @@ class PipelineState:
     services: Mapping[str, ServiceState]
     servers: dict[str, bool]
     links: list[dict[str, str]]
+    notes: tuple[str, ...]
     poll_interval: float
     weather_timezone: str
     hbase_enabled: bool
@@ -88,6 +89,7 @@ class PipelineState:
             "reconciliation": _reconciliation(self.services["aggregate"]),
             "budgets": _budgets(self.services["producer"]),
             "links": self.links,
+            "notes": list(self.notes),
             "poll_interval_seconds": self.poll_interval,
             "weather_timezone": self.weather_timezone,
             "hbase_enabled": self.hbase_enabled,
@@ -203,6 +205,7 @@ class Pipeline:
             services,
             servers,
             index.links(),
+            index.notes,
             facts.poll_interval,
             self._settings.weather_timezone,
             self._settings.hbase_enabled,

@@ -54,16 +54,18 @@ class StackState:
     """The stack's servers and services by name, as its index file describes them."""
 
     services: dict[str, dict[str, Any]]
+    notes: tuple[str, ...] = ()
+    """Sentences on what is not there and why, such as Grafana where its server is not installed."""
 
     @classmethod
     def read(cls, settings: Settings) -> StackState:
         """Return what METEO_STACK_FILE says; nothing where it cannot be read: there may be no stack on this host."""
         path = stack_file(settings)
         try:
-            found: dict[str, dict[str, Any]] = json.loads(path.read_text("utf-8"))["services"]
+            found = json.loads(path.read_text("utf-8"))
+            return cls(found["services"], tuple(map(str, found.get("notes", ()))))
         except (OSError, ValueError, KeyError, TypeError):
             return cls({})
-        return cls(found)
 
     def links(self) -> list[dict[str, str]]:
         """Return every page that may be opened: service, title, url."""

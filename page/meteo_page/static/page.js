@@ -131,7 +131,8 @@ function showServers(state) {
     service.waiting_for ? `waits: ${service.waiting_for}` : service.since ? when(service.since) : '']);
   part('servers').replaceChildren(table(['name', 'state', 'since'], [...servers, ...services]));
   const links = state.links.map(link => element('li', {}, element('a', {href: link.url, rel: 'noreferrer'}, link.title), ` · ${link.service}`));
-  part('links').replaceChildren(links.length ? element('ul', {class: 'plain'}, ...links) : 'No other page is deployed.');
+  const notes = state.notes.map(note => element('p', {}, note));
+  part('links').replaceChildren(links.length ? element('ul', {class: 'plain'}, ...links) : 'No other page is deployed.', ...notes);
 }
 
 // Two stations of one city are told apart by what follows the source in their ids.
