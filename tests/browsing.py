@@ -59,11 +59,14 @@ class Browser:
         return found
 
     def errors(self) -> list[str]:
-        """Return what the console complains of since the last time, but for answers of 503, which the page tells."""
+        """Return what the console complains of since the last time, but for answers of 503, which the page tells.
+
+        The browser's own pages, such as that of a new tab, complain there too.
+        """
         return [
             entry["message"]
             for entry in self.driver.get_log("browser")  # type: ignore[no-untyped-call]
-            if "status of 503" not in entry["message"]
+            if "status of 503" not in entry["message"] and not entry["message"].startswith("chrome://")
         ]
 
 

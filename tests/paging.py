@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
+import uuid
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -148,7 +149,7 @@ def stack_index(tenant: Tenant, services: Mapping[str, Running]) -> Path:
         found["services"][name] = {"ports": {"metrics": service.port}, "urls": [], "health": health, "log": "-"}
     # Where the services' user may read it.
     assert tenant.settings.meteo_state_dir is not None
-    path = tenant.settings.meteo_state_dir / "stack.json"
+    path = tenant.settings.meteo_state_dir / f"stack-{uuid.uuid4().hex[:8]}.json"
     path.write_text(json.dumps(found), "utf-8")
     path.chmod(0o644)
     return path

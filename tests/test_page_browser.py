@@ -48,7 +48,7 @@ def page(tenant: Tenant, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
     ):
         services[name] = running.start(tenant, *arguments, log=folder / f"{name}.log", extra=extra)
     page = start_page(tenant, folder / "page.log", services)
-    page.until("fresh", lambda state: state["fresh"], 60)
+    page.until("fresh and reconciled", lambda state: state["fresh"] and state["reconciliation"], 90)
     yield page
     for service in (page.service, *services.values()):
         service.kill()

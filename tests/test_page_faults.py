@@ -176,6 +176,7 @@ def test_consume_stands_still_without_a_consumer_and_goes_on_with_one(tenant: Te
     records = tiers.publish(tenant, DAY, DAY)
     consumer = launch("consume")
     page = start({"consumer": consumer})
+    page.until("all taken", lambda state: state["counts"].get("rows") == records)
     page.until_hop("consume", "ok")
     os.kill(consumer.process.pid, signal.SIGSTOP)
     simulate(tenant)

@@ -17,7 +17,8 @@ from meteo_page.books import BookReader, Books, StationBook
 from meteo_page.hops import GRACE_SECONDS, LATE_INTERVALS, Facts, Hop, judge
 from meteo_page.kafka_tier import KafkaState, KafkaTier
 from meteo_page.readings import SECONDS, Reader, Reading
-from meteo_page.services import ServiceState, StackState, answers, read_services
+from meteo_page.services import NAMES as SERVICES
+from meteo_page.services import ServiceState, StackState, read_stack
 
 TIERS = ("kafka", "postgresql", "hdfs", "aggregates", "hbase")
 SERVERS = ("kafka", "postgresql", "hdfs", "yarn", "hbase")
@@ -116,7 +117,9 @@ class Pipeline:
         self._hdfs_reader = Reader("HDFS", lambda days: read_aggregates(settings, days))
         self._safe_mode_reader = Reader("HDFS", read_safe_mode)
         self._hbase_reader = Reader("HBase", lambda stations: read_hbase(settings, stations))
-        self._services_reader = Reader("the stack", _read_stack)
+        self._services_reader = Reader("the stack", read_stack)
+        self._stack: tuple[StackState, dict[str, ServiceState], bool | None]
+        self._stack = StackState({}), {name: ServiceState(name) for name in SERVICES}, None
         self._books = Books()
         self._newest: Newest = {tier: {} for tier in TIERS}
         self._lag: dict[int, int] = {}
@@ -146,8 +149,8 @@ class Pipeline:
         if safe_mode:
             troubles.setdefault("hdfs", SAFE_MODE)
         self._note(kafka.value, hdfs.value, hbase.value)
-        stack = self._services_reader.result(end).value or (StackState({}), _no_services(), None)
-        return self._state(books.value, kafka.value, stack, troubles, safe_mode)
+        self._stack = self._services_reader.result(end).value or self._stack
+        return self._state(books.value, kafka.value, troubles, safe_mode)
 
     def close(self) -> None:
         """Give the connections back."""
@@ -175,11 +178,10 @@ class Pipeline:
         self,
         books: Books | None,
         kafka: KafkaState | None,
-        stack: tuple[StackState, dict[str, ServiceState], bool | None],
         troubles: dict[str, str],
         safe_mode: bool | None,
     ) -> PipelineState:
-        index, services, yarn = stack
+        index, services, yarn = self._stack
         now = datetime.now(UTC)
         if yarn is False:
             troubles["yarn"] = "YARN's ResourceManager does not answer; ./meteo logs resourcemanager."
@@ -229,15 +231,6 @@ def conclude(facts: Facts, hops: Iterable[Hop]) -> Verdict:
     more = len(bad) - 1
     others = f" {numbered(more, 'other hop')} {'is' if more == 1 else 'are'} not well either." if more else ""
     return Verdict(False, text, f"{worst.sentence}{others}", worst.remedy, worst.name)
-
-
-def _read_stack(settings: Settings) -> tuple[StackState, dict[str, ServiceState], bool | None]:
-    stack = StackState.read(settings)
-    return stack, read_services(stack), answers(stack, "resourcemanager")
-
-
-def _no_services() -> dict[str, ServiceState]:
-    return {name: ServiceState(name) for name in ("producer", "consumer", "export", "aggregate")}
 
 
 def _newest_days(stations: Iterable[StationBook], settings: Settings) -> dict[str, date]:

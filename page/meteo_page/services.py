@@ -16,7 +16,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from meteo_common.settings import Settings, stack_directory
 
 NAMES = ("producer", "consumer", "export", "aggregate")
-SECONDS = 2.0
+YARN = "resourcemanager"
+SECONDS = 4.0
+"""Within the bound of a reading, and long enough for a machine that is busy."""
 
 Sample = tuple[str, Mapping[str, str], float]
 
@@ -78,44 +80,54 @@ def stack_file(settings: Settings) -> Path:
     return settings.meteo_stack_file or stack_directory() / "stack.json"
 
 
-def read_services(stack: StackState) -> dict[str, ServiceState]:
-    """Return the state of each of NAMES, asked side by side."""
-    with ThreadPoolExecutor(len(NAMES)) as pool:
-        return dict(zip(NAMES, pool.map(lambda name: _read(name, stack.services.get(name)), NAMES), strict=True))
+def read_stack(settings: Settings) -> tuple[StackState, dict[str, ServiceState], bool | None]:
+    """Return the stack, the state of each of NAMES, and whether YARN answers (None where the stack has none).
+
+    All are asked side by side, so that it takes SECONDS at most.
+    """
+    stack = StackState.read(settings)
+    bases = {name: address.rpartition("/")[0] for name in NAMES if (address := _health(stack, name))}
+    asked = [f"{base}{path}" for base in bases.values() for path in ("/healthz", "/metrics")]
+    yarn = _health(stack, YARN)
+    with ThreadPoolExecutor(len(asked) + 1) as pool:
+        told = dict(zip([*asked, yarn], pool.map(_get, [*asked, yarn]), strict=True))
+    services = {
+        name: _state(name, told[f"{bases[name]}/healthz"], told[f"{bases[name]}/metrics"])
+        if name in bases
+        else ServiceState(name)
+        for name in NAMES
+    }
+    answer = told[yarn]
+    return stack, services, None if yarn is None else answer is not None and answer.ok
 
 
-def answers(stack: StackState, name: str) -> bool | None:
-    """Say whether a server's health address answers; None where the stack has no such server."""
+def _health(stack: StackState, name: str) -> str | None:
     address = (stack.services.get(name) or {}).get("health", {}).get("http")
-    if not address:
+    return str(address) if address else None
+
+
+def _get(address: str | None) -> requests.Response | None:
+    if address is None:
         return None
-    try:
-        return _session().get(address, timeout=SECONDS).ok
-    except requests.RequestException:
-        return False
-
-
-def _read(name: str, entry: dict[str, Any] | None) -> ServiceState:
-    address = (entry or {}).get("health", {}).get("http")
-    if not address:
-        return ServiceState(name)
-    base = str(address).rpartition("/")[0]
-    session = _session()
-    try:
-        health = session.get(f"{base}/healthz", timeout=SECONDS).json()
-        text = session.get(f"{base}/metrics", timeout=SECONDS).text
-    except (requests.RequestException, ValueError):
-        return ServiceState(name, deployed=True)
-    samples: list[Sample] = [
-        (sample.name, sample.labels, sample.value)
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-    ]
-    return ServiceState(name, True, bool(health.get("healthy")), health.get("waiting_for"), samples)
-
-
-def _session() -> requests.Session:
     session = requests.Session()
     # A proxy has no way to what listens on this host's loopback.
     session.trust_env = False
-    return session
+    try:
+        return session.get(address, timeout=SECONDS)
+    except requests.RequestException:
+        return None
+
+
+def _state(name: str, health: requests.Response | None, metrics: requests.Response | None) -> ServiceState:
+    try:
+        if health is None or metrics is None:
+            return ServiceState(name, deployed=True)
+        facts = health.json()
+        samples: list[Sample] = [
+            (sample.name, sample.labels, sample.value)
+            for family in text_string_to_metric_families(metrics.text)
+            for sample in family.samples
+        ]
+    except ValueError:  # somebody else listens there
+        return ServiceState(name, deployed=True)
+    return ServiceState(name, True, bool(facts.get("healthy")), facts.get("waiting_for"), samples)

@@ -109,10 +109,10 @@ def test_a_feed_that_fails_does_not_cost_the_observation(httpserver: HTTPServer,
     ("header", "seconds"),
     [
         ("17", 17),
-        (format_datetime(datetime.now(UTC) + timedelta(minutes=60)), 3600),
+        pytest.param(format_datetime(datetime.now(UTC) + timedelta(minutes=60)), 3600, id="in an hour"),
         ("1000000000", 86_400),
         *((senseless, 75) for senseless in (None, "soon", "0", "-5", "1" * 13, "²")),
-        (format_datetime(datetime.now(UTC) - timedelta(minutes=60)), 75),
+        pytest.param(format_datetime(datetime.now(UTC) - timedelta(minutes=60)), 75, id="an hour ago"),
     ],
 )
 def test_429_waits_as_told_or_about_a_minute(

@@ -119,7 +119,7 @@ function showCycles(state) {
 function showBudgets(state) {
   const rows = state.budgets.map(budget => [budget.account, span(budget.window_seconds), `${number(budget.used)} of ${number(budget.limit)}`,
     budget.key_refused ? 'key refused' : budget.paused_seconds > 0 ? `paused ${span(budget.paused_seconds)}` : `${number(100 * budget.used / budget.limit)} %`]);
-  part('budgets').replaceChildren(rows.length ? table(['account', 'within', 'used', ''], rows, [2, 3])
+  part('budgets').replaceChildren(rows.length ? table(['account', 'within', 'used', 'share'], rows, [2, 3])
     : element('p', {class: 'quiet'}, 'The producer has told no budget: it is away, or its source has none.'));
 }
 
@@ -128,8 +128,8 @@ function showServers(state) {
   const servers = state.servers.map(server => [server.title, mark(server.up), '']);
   const services = state.services.map(service => [service.name,
     service.deployed ? mark(service.up) : element('span', {class: 'quiet'}, 'not deployed'),
-    service.waiting_for ? `waits: ${service.waiting_for}` : service.since ? `since ${when(service.since)}` : '']);
-  part('servers').replaceChildren(table(['name', 'state', ''], [...servers, ...services]));
+    service.waiting_for ? `waits: ${service.waiting_for}` : service.since ? when(service.since) : '']);
+  part('servers').replaceChildren(table(['name', 'state', 'since'], [...servers, ...services]));
   const links = state.links.map(link => element('li', {}, element('a', {href: link.url, rel: 'noreferrer'}, link.title), ` · ${link.service}`));
   part('links').replaceChildren(links.length ? element('ul', {class: 'plain'}, ...links) : 'No other page is deployed.');
 }
@@ -162,9 +162,9 @@ function showStations() {
 }
 
 const CHARTS = [
-  ['Temperature', '°C', [{field: 'temperature_celsius', colour: 'one'}, {field: 'apparent_temperature_celsius', colour: 'one', thin: true}], {least: 4}],
+  ['Temperature (dashed: as it feels)', '°C', [{field: 'temperature_celsius', colour: 'one'}, {field: 'apparent_temperature_celsius', colour: 'one', thin: true}], {least: 4}],
   ['Precipitation of the last hour', 'mm', [{field: 'precipitation_1h_mm', kind: 'bar', hourly: true}], {least: 1, zero: true}],
-  ['Wind and gusts', 'm/s', [{field: 'wind_speed_mps', colour: 'two'}, {field: 'wind_gust_mps', colour: 'two', thin: true}], {least: 4, zero: true}],
+  ['Wind (dashed: gusts)', 'm/s', [{field: 'wind_speed_mps', colour: 'two'}, {field: 'wind_gust_mps', colour: 'two', thin: true}], {least: 4, zero: true}],
   ['Wind from', '', [{field: 'wind_direction_degrees', kind: 'dot'}], {range: [0, 360], ticks: [0, 90, 180, 270, 360], names: {0: 'N', 90: 'E', 180: 'S', 270: 'W', 360: 'N'}}],
   ['Humidity', '%', [{field: 'humidity_percent', colour: 'three'}], {range: [0, 100], ticks: [0, 50, 100]}],
   ['Pressure', 'hPa', [{field: 'pressure_hpa', colour: 'three'}], {least: 6}],
