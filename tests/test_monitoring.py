@@ -16,7 +16,8 @@ pytestmark = pytest.mark.deployment
 
 PROJECT = Path(__file__).parents[1]
 JOBS = {
-    *("kafka", "postgres", "host", "namenode", "datanode", "resourcemanager", "nodemanager", "hbase-master"),
+    *("kafka", "postgres", "host", "namenode", "datanode", "resourcemanager", "nodemanager"),
+    *("hbase-master", "hbase-thrift"),
     *("producer", "consumer", "export", "aggregate", "page", "prometheus", "alertmanager"),
 }
 
