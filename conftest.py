@@ -28,7 +28,7 @@ PARTITIONS = 3
 
 pytest_plugins = ["servers", "watched", "figures"]
 
-SERVERS = ("stack", "servers")
+SERVERS = ("stack", "servers", "watched")
 """The fixtures that put servers up for the whole session; no test uses two of them."""
 
 
@@ -91,7 +91,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         fixtures = getattr(item, "fixturenames", ())
         if "stack" in fixtures:
             item.add_marker("stack")
-        groups = ["deployment"] if "deployment" in item.keywords else [name for name in SERVERS if name in fixtures]
+        groups = [name for name in SERVERS if name in fixtures]
+        groups = groups or (["deployment"] if "deployment" in item.keywords else [])
         assert len(groups) < 2, f"{item.nodeid} needs {groups}"
         for group in groups:
             item.add_marker(pytest.mark.xdist_group(group))

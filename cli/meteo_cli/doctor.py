@@ -265,7 +265,7 @@ def check_apis(machine: Machine) -> Iterator[Finding]:
         for name, trouble in zip(
             asked, pool.map(lambda name: _api_trouble(getattr(settings, name)), asked), strict=True
         ):
-            host = urlsplit(getattr(settings, name)).netloc
+            host = urlsplit(getattr(settings, name)).netloc.rpartition("@")[2]
             if trouble:
                 remedy = f"check network, proxy and {name.upper()}; ./meteo produce --source replay needs no API"
                 yield Finding("warning", f"{host} cannot be reached ({trouble})", remedy)
@@ -333,7 +333,7 @@ def _namenode_time(settings: Settings) -> datetime:
         # The NameNode says it twice, and two of them together are no date.
         return parsedate_to_datetime(answer.headers["Date"].partition(" GMT")[0] + " GMT")
     except (requests.RequestException, KeyError, ValueError) as error:
-        where = urlsplit(settings.hdfs_url).netloc
+        where = urlsplit(settings.hdfs_url).netloc.rpartition("@")[2]
         raise MismatchError(
             f"The NameNode at {where} (HDFS_URL) cannot be reached ({type(error).__name__});"
             " is the stack up? (./meteo up)"

@@ -18,6 +18,7 @@ from proof.types import compile_all, source
 
 GRAFANA = Path(__file__).resolve().parents[1]
 BOARDS = {path.stem: json.loads(path.read_text("utf-8")) for path in sorted((GRAFANA / "dashboards").glob("*.json"))}
+COMPILED = pytest.mark.xdist_group("types")  # in one folder
 CHECK = meteo_home() / ".cache" / "dashboards-check"
 
 PANELS = [
@@ -35,10 +36,12 @@ def test_json_is_that_of_the_code() -> None:
     assert {path.stem for path in made} == BOARDS.keys()
 
 
+@COMPILED
 def test_types_are_grafanas() -> None:
     assert compile_all(BOARDS, CHECK) == ""
 
 
+@COMPILED
 def test_types_find_what_is_wrong() -> None:
     """One wrong thing of each kind; that each is found shows that all of a dashboard is looked at."""
     wrong: dict[str, tuple[tuple[str | int, ...], object]] = {
