@@ -19,6 +19,8 @@ from running import Running
 from conftest import Tenant
 from meteo_common.settings import stack_directory
 
+NOTE = "Something is not there, and this says why."
+"""A note of the stacks of tests."""
 EVERY = "1s"
 """How often the pages of tests read the tiers."""
 

@@ -12,7 +12,7 @@ import pytest
 import running
 import tiers
 from browsing import Browser, browser
-from paging import Page, simulate, start_page
+from paging import NOTE, Page, simulate, start_page
 from running import Running
 from selenium_axe_python import Axe
 
