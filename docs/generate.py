@@ -92,7 +92,8 @@ METRICS_HEAD = """\
 
 Each service of ours answers at `/metrics` (Prometheus text), `/healthz` and `/readyz` (JSON) on 127.0.0.1: producer
 9201, consumer 9202, export 9203, aggregate 9204, page 8000, plus the stack's port offset. `/healthz` answers 503 when
-the service's loop has not come round for three minutes; a service that waits for a server is healthy, says what it
+the service's loop has not come round for three minutes (export and aggregate: an hour, since a cycle is one round; page:
+two minutes). A service that waits for a server is healthy, says what it
 waits for, and is not ready: `/readyz` answers 503.
 
 The metrics of [the page](page.md) tell of all tiers, read every 15 s, also while the other services are down:
@@ -261,18 +262,18 @@ def _parameters(callback: Callable[..., Any]) -> Iterator[_Parameter]:
         # Of Annotated options Typer keeps the first name where the default of the older style was.
         given = [each for each in (info.default, *(info.param_decls or ())) if isinstance(each, str)]
         names = ", ".join(f"`{each}`" for each in given or [f"--{name.replace('_', '-')}"])
-        cell = f"`{shown}`" if is_argument else names + _value(kind, shown)
+        cell = f"`{shown}`" if is_argument else names + _value(kind, shown, info.metavar)
         meaning = str(info.help or "").replace("|", r"\|")
         if isinstance(parameter.default, str | int) and not isinstance(parameter.default, bool):
             meaning += f" Default: `{parameter.default}`."
         yield _Parameter(cell, shown, meaning, is_argument, parameter.default is inspect.Parameter.empty)
 
 
-def _value(kind: Any, shown: str) -> str:
+def _value(kind: Any, shown: str, named: str | None) -> str:
     if get_origin(kind) is Literal:
         return " " + " or ".join(map(_code, get_args(kind)))
     kinds = {kind, *get_args(kind)}
-    return "" if bool in kinds else " YYYY-MM-DD" if datetime in kinds else " N" if int in kinds else f" {shown}"
+    return "" if bool in kinds else " YYYY-MM-DD" if datetime in kinds else " N" if int in kinds and not named else f" {shown}"
 
 
 def main() -> None:

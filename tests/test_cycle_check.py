@@ -10,7 +10,7 @@ import tiers
 
 from conftest import Tenant, TenantMaker
 from meteo_hadoop.counts import Report
-from meteo_hadoop.hbase import AggregateTable, row_key
+from meteo_hadoop.hbase import AggregateTable, _delete, row_key
 from meteo_hadoop.reconcile import Seen, reconcile_tiers
 from meteo_hadoop.webhdfs import FileSystem
 
@@ -52,7 +52,7 @@ def lose_row(tenant: Tenant, day: str, undo: ExitStack) -> None:
     assert row is not None
     again = dict(row.fields)
     undo.callback(table.write_day, row.day, row.generation + 2, [{**again, "station_id": ROW}])
-    table._delete([row_key(ROW, row.day)], row.generation)
+    table._send(_delete, [row_key(ROW, row.day)], row.generation)
 
 
 def test_what_is_passed_over_is_told_as_it_was_found(settled: Tenant, seen: Seen) -> None:
@@ -110,6 +110,19 @@ def test_what_changed_without_the_books_is_found_by_the_full_look(settled: Tenan
         seen._full_every = 0.0
         assert look(settled, seen).mismatches == [f"day {LAST}: HBase: {ROW} is missing"]
     assert look(settled, seen).mismatches == []
+
+
+def test_strange_rows_of_hbase_are_told_until_they_have_gone(settled: Tenant, seen: Seen) -> None:
+    strange, told = date(1999, 1, 1), "HBase has rows of 1999-01-01, HDFS has no partition of it"
+    with AggregateTable.connect(settled.settings) as table:
+        table.write_day(strange, 1, [{"station_id": ROW, "observations": 1}])
+        usual, seen._full_every = seen._full_every, 0.0
+        assert told in look(settled, seen).mismatches
+        seen._full_every = usual
+        assert told in look(settled, seen).mismatches
+        table._send(_delete, [row_key(ROW, strange)], 1)
+    assert look(settled, seen).mismatches == []
+    assert look(settled, seen).looked_at == 0
 
 
 def test_a_merge_makes_the_day_be_looked_at(settled: Tenant, seen: Seen) -> None:

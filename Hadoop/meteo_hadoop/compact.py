@@ -45,7 +45,13 @@ class Merged:
 class Merger:
     """Merges days, each on a connection that holds the day's lock."""
 
-    ENDED = "SELECT day FROM days WHERE day < %s AND merged_version < files_version ORDER BY day LIMIT %s"
+    # Neither what has no files any more, nor what a merge that died has left: that is settled first.
+    ENDED = """
+        SELECT day FROM days WHERE day < %s AND merged_version < files_version AND merge_begun_at IS NULL
+            AND NOT EXISTS (SELECT FROM expired_days AS gone WHERE gone.day = days.day
+                AND gone.files_version = days.files_version)
+        ORDER BY day LIMIT %s
+    """
     INTERRUPTED = "SELECT day FROM days WHERE merge_begun_at IS NOT NULL ORDER BY day"
     BEGIN = "UPDATE days SET merge_begun_at = now() WHERE day = %s"
     END = "UPDATE days SET merge_begun_at = NULL WHERE day = %s"

@@ -7,6 +7,7 @@ from datetime import datetime
 
 from meteo_common.console import numbered, progress
 from meteo_common.database import open_database
+from meteo_common.errors import MismatchError
 from meteo_common.settings import Settings
 from meteo_hadoop.cycles import Done, Tell
 from meteo_hadoop.engines import EngineName
@@ -48,15 +49,19 @@ def verify_step(settings: Settings, _: Tell) -> Done:
 
 def compact_step(settings: Settings, *, in_all: bool) -> Done:
     """Merge ended days and write their Parquet: all of them, or the oldest few that a service does in a cycle."""
-    from meteo_hadoop.compact import compact
+    from meteo_hadoop.compact import Merged, compact
     from meteo_hadoop.parquet import write_ended
 
     with progress() as display, closing(open_database(settings, "compact")) as database:
         task = display.add_task("merging days", total=None)
         at_most = None if in_all else DAYS_A_CYCLE
-        merged = compact(
-            settings, database, lambda done, total: display.update(task, completed=done, total=total), at_most
-        )
+        broken = None
+        try:
+            merged = compact(
+                settings, database, lambda done, total: display.update(task, completed=done, total=total), at_most
+            )
+        except MismatchError as error:  # the Parquet of other days does not wait for it
+            merged, broken = Merged(), error
         task = display.add_task("writing Parquet", total=None)
         written = write_ended(
             settings,
@@ -65,6 +70,8 @@ def compact_step(settings: Settings, *, in_all: bool) -> Done:
             lambda done, total: display.update(task, completed=done, total=total),
             at_most,
         )
+    if broken:
+        raise broken
     line = f"merged {numbered(merged.files, 'file')} of {numbered(merged.days, 'day')}"
     facts = {"merged_days": merged.days, "merged_files": merged.files, "parquet_days": written}
     return Done(facts, [f"{line}, wrote the Parquet of {numbered(written, 'day')}"])

@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from meteo_common.errors import UnreachableError, UsageError
 from meteo_common.settings import Settings
+from meteo_page.books import CURRENT
 
 LAST_RECORDS = 200
 """Looked at of each partition at first, and at most of what came since: with its forecast a message has 12 KB."""
@@ -163,7 +164,7 @@ class KafkaTier:
         if head.observed_at.tzinfo is None or head.collected_at.tzinfo is None:
             return
         self._newest[head.station_id] = max(head.observed_at, self._newest.get(head.station_id, head.observed_at))
-        if head.data_origin != "replay":
+        if head.data_origin != "replay" and head.collected_at - head.observed_at < CURRENT:
             self._collected_at = max(head.collected_at, self._collected_at or head.collected_at)
 
     def _written_at(self, consumer: KafkaConsumer, number: int, offset: int) -> datetime | None:

@@ -130,13 +130,14 @@ def _books(state: PipelineState) -> Iterator[GaugeMetricFamily]:
         "meteo_pipeline_dead_letters",
         "Records that are not valid messages, by state",
         ("state",),
-        samples=(((name,), float(count)) for name, count in books.dead_letters.items()),
+        # Nothing read yet is not 0: what is there would then seem to have come just now.
+        samples=(((name,), float(count)) for name, count in books.dead_letters.items() if counts),
     )
     yield gauge(
         "meteo_pipeline_gap_records",
         "Records that Kafka had deleted before they were taken",
         (),
-        samples=[((), float(books.gap_records))],
+        samples=[((), float(books.gap_records) if counts else None)],
     )
 
 

@@ -20,7 +20,8 @@ from meteo_page.books import BookReader, StationBook, open_reader
 MOST_ROWS = 10_000
 USUAL_ROWS = 1_000
 AT_ONCE = 4
-"""Connections to PostgreSQL at the same time: whoever asks for more waits, and the services keep theirs."""
+"""Connections to PostgreSQL, and readings of aggregates, at once: whoever asks for more waits, and the services
+keep theirs. A server that takes calls and never answers holds so many of the page's threads, not all."""
 WAIT_SECONDS = 5.0
 SHOWN = timedelta(hours=48)
 """Of the observations when nobody says from when: up to the newest one, however old that is."""
@@ -50,6 +51,7 @@ class Weather:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._free = threading.BoundedSemaphore(AT_ONCE)
+        self._days_free = threading.BoundedSemaphore(AT_ONCE)
 
     def stations(self) -> list[dict[str, Any]]:
         """Return every station with its newest weather. Raises UnreachableError when PostgreSQL is away."""
@@ -85,7 +87,12 @@ class Weather:
 
         Raises UnknownStationError, and UnreachableError when HBase (HDFS where HBASE_ENABLED is off) is away.
         """
-        rows = query(self._settings, Selection(station_id, first, last))
+        if not self._days_free.acquire(timeout=WAIT_SECONDS):
+            raise UnreachableError(f"The page reads aggregates {AT_ONCE} times already; try again in a moment.")
+        try:
+            rows = query(self._settings, Selection(station_id, first, last))
+        finally:
+            self._days_free.release()
         if not rows:
             with self._cursor() as cursor:
                 self._newest(cursor, station_id)

@@ -45,7 +45,12 @@ class Watch:
         told: tuple[bool, str | None] | None = None
         while not self._stopping.is_set():
             started = time.monotonic()
-            state = self._pipeline.read()
+            try:
+                state = self._pipeline.read()
+            except Exception:  # whatever it is, such as no memory for a thread: the next reading may go well
+                log.exception("the pipeline could not be read")
+                self._stopping.wait(self._every)
+                continue
             self._read_at, self.last = time.monotonic(), state
             verdict = state.verdict
             if told != (verdict.fresh, verdict.hop):

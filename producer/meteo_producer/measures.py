@@ -26,6 +26,7 @@ LAST_SUCCESS = Gauge("meteo_source_last_success_timestamp_seconds", "When a sour
 INTERVAL = Gauge(
     "meteo_poll_interval_seconds", "Between two rounds: PRODUCE_EVERY, or more when a budget is short", ["source"]
 )
+FIRST = Gauge("meteo_source_first", "1 for the source that is asked first, 0 for what FALLBACK names", ["source"])
 BUDGET_USED = Gauge(
     "meteo_budget_used", "Taken from a provider's allowance within its last `window` seconds", ["account", "window"]
 )

@@ -19,7 +19,7 @@ from meteo_producer.api import Api
 from meteo_producer.coordinates import Coordinates
 from meteo_producer.delivery import Delivery
 from meteo_producer.intervals import interval_of
-from meteo_producer.measures import watch_account, watch_outbox
+from meteo_producer.measures import FIRST, watch_account, watch_outbox
 from meteo_producer.outbox import Outbox
 from meteo_producer.poll import Poll
 from meteo_producer.raw_responses import RawResponses
@@ -113,6 +113,8 @@ def produce_every(settings: Settings, name: str, feeds: Collection[Feed] = FEEDS
             sources, Coordinates(settings, api), outbox, settings.forecast_every, feeds, stopping=service.stopping
         )
         intervals = {source.name: interval_of(source, settings, accounts, feeds) for source in sources}
+        for number, source in enumerate(sources):
+            FIRST.labels(source.name).set(number == 0)
         rounds = Rounds(settings, poll, outbox, intervals, service)
         for account in (accounts.of(source.name) for source in sources):
             if account:

@@ -221,6 +221,14 @@ def find_grafana() -> dict[str, str]:
     }
 
 
+def needed_ports(ports: dict[str, list[str]]) -> dict[str, list[str]]:
+    """The ports without those of programs that are not installed: what else listens there is in nobody's way."""
+    unused = set() if find_grafana()["program"] else {"grafana"}
+    if find_monitoring()[1]:
+        unused |= {"prometheus", "alertmanager", "node-exporter", "postgres-exporter"}
+    return {name: needed for name, needed in ports.items() if name not in unused}
+
+
 def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENTS)
     params = module.params
@@ -234,7 +242,7 @@ def main() -> None:
         own = family(supervisor(params), processes)
         # Left behind by a supervisor that was killed; starting the stack ends them first.
         own.update(Stack(params["stack_directory"]).strays())
-        wrong += taken_ports(params, own, processes)
+        wrong += taken_ports({**params, "ports": needed_ports(params["ports"])}, own, processes)
         wrong += too_little(params, bool(own))
     if wrong:
         module.fail_json(msg="\n".join(wrong))
