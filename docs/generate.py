@@ -92,9 +92,9 @@ METRICS_HEAD = """\
 
 Each service of ours answers at `/metrics` (Prometheus text), `/healthz` and `/readyz` (JSON) on 127.0.0.1: producer
 9201, consumer 9202, export 9203, aggregate 9204, page 8000, plus the stack's port offset. `/healthz` answers 503 when
-the service's loop has not come round for three minutes (export and aggregate: an hour, since a cycle is one round; page:
-two minutes). A service that waits for a server is healthy, says what it
-waits for, and is not ready: `/readyz` answers 503.
+the service's loop has not come round for three minutes (export and aggregate: an hour, since a cycle is one round;
+page: two minutes). A service that waits for a server is healthy, says what it waits for, and is not ready: `/readyz`
+answers 503.
 
 The metrics of [the page](page.md) tell of all tiers, read every 15 s, also while the other services are down:
 `meteo_pipeline_*`, `meteo_newest_*`, and the weather itself.
@@ -273,7 +273,9 @@ def _value(kind: Any, shown: str, named: str | None) -> str:
     if get_origin(kind) is Literal:
         return " " + " or ".join(map(_code, get_args(kind)))
     kinds = {kind, *get_args(kind)}
-    return "" if bool in kinds else " YYYY-MM-DD" if datetime in kinds else " N" if int in kinds and not named else f" {shown}"
+    if int in kinds and bool not in kinds and not named:
+        return " N"
+    return "" if bool in kinds else " YYYY-MM-DD" if datetime in kinds else f" {shown}"
 
 
 def main() -> None:
