@@ -54,7 +54,7 @@ def test_the_servers_have_every_metric_that_a_rule_reads(watched: Watched) -> No
 
 
 def test_nothing_is_raised_while_all_is_well(watched: Watched) -> None:
-    eventually(lambda: not watched.firing(), "an end of all alerts")
+    watched.wait_until_calm()
     # Five minutes, made short: as long as most rules wait before they are raised.
     time.sleep(5 * 60 * PATIENCE)
     assert watched.firing() == set()
@@ -93,7 +93,7 @@ def test_everything_listens_on_this_machine_only(watched: Watched) -> None:
 
 
 def test_an_alert_arrives_at_the_webhook_and_its_end_too(watched: Watched) -> None:
-    eventually(lambda: not watched.firing(), "an end of all alerts")
+    watched.wait_until_calm()
     watched.webhook.forget()
     watched.stop("kafka")
     try:
@@ -110,4 +110,4 @@ def test_an_alert_arrives_at_the_webhook_and_its_end_too(watched: Watched) -> No
     finally:
         watched.start("kafka")
     eventually(lambda: watched.webhook.alerts("MeteoServerDown", "resolved", job="kafka"), "its end at the webhook")
-    eventually(lambda: not watched.firing(), "an end of all alerts")
+    watched.wait_until_calm()

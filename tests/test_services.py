@@ -90,7 +90,12 @@ def test_services_carry_records_through_and_tell_how_they_are(tenant: Tenant, la
     for name, service in services.items():
         # A cycle ends with counting all tiers, some time after its results can be seen.
         tiers.eventually(f"{name}'s metrics", partial(tells, service, expected[name]))
-        assert service.get("/healthz").json() == {"service": name, "healthy": True, "waiting_for": None}
+        assert service.get("/healthz").json() == {
+            "service": name,
+            "healthy": True,
+            "ready": True,
+            "waiting_for": None,
+        }
         assert service.get("/nothing").status_code == 404
         service.stop()
         events = service.events()

@@ -30,6 +30,7 @@ WEBHOOK_PORT = PORT_OFFSET + 8099
 PROGRAMS = Path(sys.executable).parent
 PATIENCE = 0.06
 """A minute becomes 3.6 s, a little more than a scrape: no alert is quicker than what it looks at."""
+CALM_SECONDS = 2 * 3600 * PATIENCE
 VARIABLES = {
     "producer_source": "simulation",
     "export_every": "10s",
@@ -108,6 +109,13 @@ class Watched:
     def firing(self) -> set[str]:
         """Return the names of the alerts that stand; not of those about the machine, which has other users."""
         return {labels["alertname"] for labels, _ in self.query('ALERTS{alertstate="firing", job!="host"}')}
+
+    def wait_until_calm(self) -> None:
+        """Wait until no alert stands: what is counted within an hour counts for 216 s here."""
+        end = time.monotonic() + CALM_SECONDS
+        while standing := self.firing():
+            assert time.monotonic() < end, f"{', '.join(sorted(standing))} still stand after {CALM_SECONDS:.0f} s"
+            time.sleep(1)
 
     def inhibited(self) -> set[str]:
         """Return the names of the alerts that Alertmanager holds back because another explains them."""
