@@ -91,8 +91,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         fixtures = getattr(item, "fixturenames", ())
         if "stack" in fixtures:
             item.add_marker("stack")
-        groups = [name for name in SERVERS if name in fixtures]
-        groups = groups or (["deployment"] if "deployment" in item.keywords else [])
+        # The deployment's tests have a `stack` of their own.
+        own = "deployment" in item.keywords and "watched" not in fixtures
+        groups = ["deployment"] if own else [name for name in SERVERS if name in fixtures]
         assert len(groups) < 2, f"{item.nodeid} needs {groups}"
         for group in groups:
             item.add_marker(pytest.mark.xdist_group(group))
