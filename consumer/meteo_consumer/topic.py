@@ -71,7 +71,7 @@ def open_consumer(settings: Settings, group: str | None, patience_ms: int = CONN
             group_id=group,
             # Under a lasting name a restart within the session's time moves no partition.
             group_instance_id=settings.consumer_instance if group else None,
-            # Whoever comes or goes, only the partitions that move stand still.
+            # Whoever comes or goes, only the partitions that move change hands.
             partition_assignment_strategy=(CooperativeStickyAssignor,),
             enable_auto_commit=False,
             allow_auto_create_topics=False,
@@ -80,6 +80,8 @@ def open_consumer(settings: Settings, group: str | None, patience_ms: int = CONN
             bootstrap_timeout_ms=patience_ms,
             # A consumer that died gives its partitions back after this, not after 45 s; heartbeats have a thread.
             session_timeout_ms=10_000,
+            # A member hears of a rebalance by its heartbeat; who has joined again fetches nothing until all have.
+            heartbeat_interval_ms=1_000,
             max_partition_fetch_bytes=1 << 20,
             fetch_max_bytes=4 << 20,
             # A partition that was paused waits for the fetch under way: the default of 500 ms would show.
