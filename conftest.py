@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import psycopg2
 import pytest
@@ -20,9 +22,8 @@ from pydantic import SecretStr
 
 from meteo_common.settings import Settings, load_settings, stack_directory
 
-STACK = "test"
-# With it no port of the test stack meets one of a running demo, nor of the stacks that the deployment tests make.
-PORT_OFFSET = 3000
+STACKS = {"test": 3000, "test-2": 600}
+"""Names and port offsets: no port of theirs meets one of a running demo, nor of the other stacks that tests make."""
 METEO = Path(sys.executable).parent / "meteo"
 PARTITIONS = 3
 
@@ -30,6 +31,9 @@ pytest_plugins = ["servers", "watched", "figures"]
 
 SERVERS = ("stack", "servers", "watched")
 """The fixtures that put servers up for the whole session; no test uses two of them."""
+
+HALVES = 2
+"""The tests of `stack` take as long as all others together: two processes share them, each with a stack."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     Tests of the same servers are a group, which pytest-xdist runs in one process: a stack is put up once.
     """
+    modules = sorted({item.path for item in items if "stack" in getattr(item, "fixturenames", ())})
+    half = {module: f"stack-{number % HALVES}" for number, module in enumerate(modules)}
     for item in items:
         fixtures = getattr(item, "fixturenames", ())
         if "stack" in fixtures:
@@ -96,29 +102,44 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         groups = ["deployment"] if own else [name for name in SERVERS if name in fixtures]
         assert len(groups) < 2, f"{item.nodeid} needs {groups}"
         for group in groups:
-            item.add_marker(pytest.mark.xdist_group(group))
+            item.add_marker(pytest.mark.xdist_group(half[item.path] if group == "stack" else group))
     items.sort(key=lambda item: ("deployment" in item.keywords, "stack" in item.keywords))
 
 
 @pytest.fixture(scope="session")
-def stack() -> Iterator[Path]:
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The stack's state directory; the stack is made anew, and gone afterwards.
 
     METEO_KEEP_TEST_STACK=1 leaves it up and takes it over as it is, which saves two minutes a run while writing tests.
     """
-    os.environ.update({"METEO_STACK": STACK, "METEO_PORT_OFFSET": str(PORT_OFFSET)})
-    for name in Settings.model_fields:
-        os.environ.pop(name.upper(), None)
+    slot, name = _free_stack(tmp_path_factory.getbasetemp())
+    os.environ.update({"METEO_STACK": name, "METEO_PORT_OFFSET": str(STACKS[name])})
+    for setting in Settings.model_fields:
+        os.environ.pop(setting.upper(), None)
     keep = os.environ.get("METEO_KEEP_TEST_STACK") == "1"
     if not keep:
         _meteo("down", "--purge", check=False)
     try:
         if not (keep and _is_up()):
             _meteo("up", "-e", "services_enabled=false", "-e", "monitoring_enabled=false")
-        yield stack_directory(STACK)
+        yield stack_directory(name)
     finally:
         if not keep:
             _meteo("down", "--purge")
+        slot.close()
+
+
+def _free_stack(directory: Path) -> tuple[IO[str], str]:
+    """Return the name of a stack that no other process of this run has taken, and the file whose lock holds it."""
+    for name in STACKS:
+        file = (directory.parent / f"{name}.lock").open("w", encoding="utf-8")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+        else:
+            return file, name
+    raise AssertionError(f"all of {', '.join(STACKS)} are taken")
 
 
 def _is_up() -> bool:
