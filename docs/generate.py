@@ -90,8 +90,8 @@ Run by root, `produce`, `backfill`, `budgets`, `consume`, `dead-letters`, `reten
 """
 TOOLS_HEAD = """
 What follows the tool's name goes to the tool as it is, options too: `./meteo exec psql --help`. So do input, output and
-terminal. Meteo tells it where the server is and as whom to connect: a password in its environment, never as an argument.
-Exit code 3 of meteo's own: the server does not answer.
+terminal. Meteo tells it where the server is and as whom to connect; a password is in its environment, no argument. When
+the server does not answer, meteo says so and exits with 3.
 """
 METRICS_HEAD = """\
 # Metrics
