@@ -14,7 +14,7 @@ _HADOOP = (
     *("-cp", "{HADOOP_CONF_DIR}:{HADOOP_CLASSPATH_JARS}/*"),
 )
 _HBASE = (
-    *(*_JAVA, "--add-opens=java.base/java.nio=ALL-UNNAMED", "-Dhbase.root.logger=WARN,console"),
+    *(*_JAVA, "--add-opens=java.base/java.nio=ALL-UNNAMED", "-Dhbase.root.logger=ERROR,console"),
     *("-cp", "{HBASE_CONF_DIR}:{HBASE_CLASSPATH_JARS}/*"),
 )
 _AS_WRITER = {"HADOOP_USER_NAME": "{HDFS_USER}"}
