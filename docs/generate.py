@@ -22,6 +22,7 @@ from typer.models import ArgumentInfo, OptionInfo
 
 from costs import with_tables
 from meteo_cli.main import app
+from meteo_cli.tools import TOOLS
 from meteo_common.allowances import Budget
 from meteo_common.durations import parse_duration
 from meteo_common.schema import schema_text
@@ -85,7 +86,12 @@ COMMANDS_HEAD = """\
 An error is one sentence on standard error: what is wrong, what was expected, what to do.
 
 Run by root, `produce`, `backfill`, `budgets`, `consume`, `dead-letters`, `retention`, `export`, `aggregate`,
-`climate`, `query`, `reconcile` and `page` give root up and run as the user `meteo`.
+`climate`, `query`, `reconcile`, `page` and `exec` give root up and run as the user `meteo`.
+"""
+TOOLS_HEAD = """
+What follows the tool's name goes to the tool as it is, options too: `./meteo exec psql --help`. So do input, output and
+terminal. Meteo tells it where the server is and as whom to connect; a password is in its environment, no argument. When
+the server does not answer, meteo says so and exits with 3.
 """
 METRICS_HEAD = """\
 # Metrics
@@ -136,7 +142,14 @@ def commands_page() -> str:
         rows = [f"| {parameter.name} | {parameter.meaning} |" for parameter in parameters]
         if rows:
             parts.append("\n" + "\n".join(["| option | meaning |", "|---|---|", *rows]) + "\n")
+        if name == "exec":
+            parts.append(_tools())
     return "".join(parts)
+
+
+def _tools() -> str:
+    rows = [f"| `{tool.name}` | {tool.server or '–'} | {tool.about} |" for tool in TOOLS.values()]
+    return "\n".join([TOOLS_HEAD, "| tool | of | what it does |", "|---|---|---|", *rows]) + "\n"
 
 
 def commands() -> Iterator[tuple[str, Callable[..., Any]]]:

@@ -14,7 +14,7 @@ import meteo_consumer.commands
 import meteo_hadoop.commands
 import meteo_page.commands
 import meteo_producer.commands
-from meteo_cli import bench, demo, doctor, operate, status, testing
+from meteo_cli import bench, demo, doctor, execute, operate, status, testing
 from meteo_cli.privileges import become_service_user
 from meteo_common.console import err
 from meteo_common.errors import MeteoError, UsageError
@@ -42,6 +42,7 @@ SERVICE_COMMANDS = {
     "query",
     "reconcile",
     "page",
+    "exec",
 }
 """What runs as the user `meteo` when root calls it, as the deployed services do."""
 
@@ -72,6 +73,7 @@ testing.register(app)
 bench.register(app)
 operate.register(app)
 status.register(app)
+execute.register(app)
 doctor.register(app)
 meteo_producer.commands.register(app)
 meteo_consumer.commands.register(app)

@@ -31,4 +31,6 @@ def become_service_user() -> None:
     os.setgid(owner.pw_gid)
     os.setuid(owner.pw_uid)
     os.environ["HOME"] = str(home)
-    os.chdir(home)
+    # Names of files are relative to where the command was typed, if the service user may be there.
+    if not os.access(".", os.X_OK):
+        os.chdir(home)

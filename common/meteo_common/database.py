@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 # 'mete' in ASCII; one number for all of the schema's migrations.
 _MIGRATION_LOCK = 0x6D657465
+_NO_URL = "DATABASE_URL is not a libpq URL such as postgresql://USER:PASSWORD@HOST:PORT/DATABASE."
 
 
 def connect(settings: Settings, service: str) -> Connection:
@@ -42,9 +43,7 @@ def connect(settings: Settings, service: str) -> Connection:
         )
     except psycopg2.ProgrammingError:
         # libpq's own words would quote the URL, and the password in it.
-        raise UsageError(
-            "DATABASE_URL is not a libpq URL such as postgresql://USER:PASSWORD@HOST:PORT/DATABASE."
-        ) from None
+        raise UsageError(_NO_URL) from None
     except psycopg2.OperationalError as error:
         text = _first_line(error)
         if any(sign in text for sign in ("authentication failed", "no password supplied", "does not exist")):
@@ -52,6 +51,16 @@ def connect(settings: Settings, service: str) -> Connection:
         raise UnreachableError(
             f"PostgreSQL at {_where(url)} (DATABASE_URL) cannot be reached ({text}); is the stack up? (./meteo up)"
         ) from None
+
+
+def libpq_environment(url: str) -> dict[str, str]:
+    """Return the variables by which psql, and whatever else uses libpq, connects as this URL says."""
+    irregular = {"dbname": "DATABASE", "application_name": "APPNAME"}
+    try:
+        parts = parse_dsn(url)
+    except psycopg2.ProgrammingError:
+        raise UsageError(_NO_URL) from None
+    return {f"PG{irregular.get(key, key.upper())}": value for key, value in parts.items()}
 
 
 @contextmanager
