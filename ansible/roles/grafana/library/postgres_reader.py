@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.postgresql import as_superuser, holds, role_exists, run
 
 DOCUMENTATION = """
 module: postgres_reader
@@ -15,24 +15,20 @@ options: {}
 """
 
 ARGUMENTS: dict[str, dict[str, Any]] = {
-    "host": {"type": "str", "required": True},
-    "port": {"type": "int", "required": True},
-    "superuser_password": {"type": "str", "required": True, "no_log": True},
     "owner": {"type": "str", "required": True},
     "database": {"type": "str", "required": True},
-    "role": {"type": "str", "required": True},
-    "role_password": {"type": "str", "required": True, "no_log": True},
 }
-# Tables that it may not read yet, and 1 while those that the owner makes later would not be readable.
-LACKING = """
-SELECT (SELECT count(*) FROM pg_class
-        WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p', 'v')
-          AND NOT has_table_privilege(current_user, oid, 'SELECT'))
-     + CASE WHEN EXISTS (
-           SELECT 1 FROM pg_default_acl, aclexplode(defaclacl) AS granted
-           WHERE defaclnamespace = 'public'::regnamespace AND defaclobjtype = 'r' AND granted.privilege_type = 'SELECT'
-             AND granted.grantee = current_user::regrole
-       ) THEN 0 ELSE 1 END
+# There is no table that it may not read, and those that the owner makes later will be readable.
+READS_ALL = """
+SELECT NOT EXISTS (
+    SELECT 1 FROM pg_class
+    WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p', 'v')
+      AND NOT has_table_privilege(current_user, oid, 'SELECT')
+) AND EXISTS (
+    SELECT 1 FROM pg_default_acl, aclexplode(defaclacl) AS granted
+    WHERE defaclnamespace = 'public'::regnamespace AND defaclobjtype = 'r' AND granted.privilege_type = 'SELECT'
+      AND granted.grantee = current_user::regrole
+)
 """
 # Ten connections and half a minute: a dashboard that asks too much must not take the services' places or time.
 GRANTS = """
@@ -46,45 +42,16 @@ ALTER DEFAULT PRIVILEGES FOR ROLE {owner} IN SCHEMA public GRANT SELECT ON TABLE
 """
 
 
-def connect(params: dict[str, Any], user: str, password: str) -> Any:
-    import psycopg2
-
-    return psycopg2.connect(
-        host=params["host"],
-        port=params["port"],
-        user=user,
-        password=password,
-        dbname=params["database"],
-        connect_timeout=10,
-    )
-
-
-def reads_all(params: dict[str, Any]) -> bool:
-    import psycopg2
-
-    try:
-        connection = connect(params, params["role"], params["role_password"])
-    except psycopg2.OperationalError:
-        return False
-    try:
-        with connection.cursor() as cursor:
-            cursor.execute(LACKING)
-            return not cursor.fetchone()[0]
-    finally:
-        connection.close()
-
-
 def converge(params: dict[str, Any]) -> bool:
     from psycopg2 import sql
 
-    if reads_all(params):
+    if holds(params, params["database"], READS_ALL):
         return False
-    connection = connect(params, "postgres", params["superuser_password"])
+    connection = as_superuser(params, params["database"])
     names = {name: sql.Identifier(params[name]) for name in ("role", "owner", "database")}
     try:
         with connection, connection.cursor() as cursor:
-            cursor.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [params["role"]])
-            if cursor.fetchone() is None:
+            if not role_exists(cursor, params["role"]):
                 cursor.execute(sql.SQL("CREATE ROLE {role}").format(**names))
             cursor.execute(sql.SQL(GRANTS).format(**names, password=sql.Literal(params["role_password"])))
     finally:
@@ -92,18 +59,5 @@ def converge(params: dict[str, Any]) -> bool:
     return True
 
 
-def main() -> None:
-    module = AnsibleModule(argument_spec=ARGUMENTS)
-    import psycopg2
-
-    try:
-        module.exit_json(changed=converge(module.params))
-    except psycopg2.Error as error:
-        module.fail_json(
-            msg=f"PostgreSQL refused to set up the dashboards' role: {str(error).strip()}. "
-            "The passwords in the stack's secrets file must be those that its data was made with."
-        )
-
-
 if __name__ == "__main__":
-    main()
+    run(ARGUMENTS, converge, "the dashboards' role")
