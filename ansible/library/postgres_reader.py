@@ -30,7 +30,7 @@ SELECT NOT EXISTS (
       AND granted.grantee = current_user::regrole
 )
 """
-# Ten connections and half a minute: a dashboard that asks too much must not take the services' places or time.
+# Ten connections and half a minute: a page that asks too much must not take the services' places or time.
 GRANTS = """
 ALTER ROLE {role} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE CONNECTION LIMIT 10 PASSWORD {password};
 ALTER ROLE {role} SET default_transaction_read_only = on;
@@ -60,4 +60,4 @@ def converge(params: dict[str, Any]) -> bool:
 
 
 if __name__ == "__main__":
-    run(ARGUMENTS, converge, "the dashboards' role")
+    run(ARGUMENTS, converge, "a role that reads")
