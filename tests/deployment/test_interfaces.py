@@ -28,6 +28,7 @@ from .conftest import DEPLOY_OFFSET, PROGRAMS, Deployment, alive
 
 pytestmark = pytest.mark.deployment
 SECONDS = 120
+KAFKA, KAFKA_UI, PGADMIN = 9092, 8080, 5050
 SERVERS = {"kafka", "postgres"}
 OFF = {"services_enabled": False, "monitoring_enabled": False}
 ON = {**OFF, "kafka_ui_enabled": True, "pgadmin_enabled": True}
@@ -108,11 +109,15 @@ def test_both_run_and_are_listed(interfaces: Deployment) -> None:
         assert address(interfaces, name) in listed
 
 
+def listening(stack: Deployment, port: int) -> list[str]:
+    """Return the addresses, as the kernel writes them, on which something listens on a port of the stack."""
+    table = Path("/proc/net/tcp").read_text("ascii") + Path("/proc/net/tcp6").read_text("ascii")
+    return re.findall(rf"^ *\d+: (\w+):{stack.offset + port:04X} \w+:0000 0A ", table, re.M)
+
+
 def test_both_listen_on_this_machine_only(interfaces: Deployment) -> None:
-    for name in ("kafka-ui", "pgadmin"):
-        table = Path("/proc/net/tcp").read_text("ascii") + Path("/proc/net/tcp6").read_text("ascii")
-        port = services(interfaces)[name]["ports"]["http"]
-        assert re.findall(rf"^ *\d+: (\w+):{port:04X} \w+:0000 0A ", table, re.M) == ["0100007F"], name
+    for port in (KAFKA_UI, PGADMIN):
+        assert listening(interfaces, port) == ["0100007F"], port
 
 
 def test_no_password_shows(interfaces: Deployment) -> None:
@@ -253,7 +258,9 @@ def test_switched_off_they_end_in_time_and_are_gone(interfaces: Deployment, wind
     assert run.code == 0, run.output
     assert set(interfaces.processes()) == SERVERS
     assert set(services(interfaces)) == SERVERS
-    assert not [line for line in alive(meteo_home() / "venvs") if str(interfaces.offset + 8080) in line]
+    assert listening(interfaces, KAFKA_UI) == listening(interfaces, PGADMIN) == []
+    # Nor a kaskade of a page that was open.
+    assert not [line for line in alive(meteo_home() / "venvs") if str(interfaces.offset + KAFKA) in line]
     assert "killing" not in (interfaces.directory / "logs" / "supervisord.log").read_text("utf-8")
     again = interfaces.up(**OFF)
     assert (again.code, again.changed) == (0, 0), again.output
