@@ -131,7 +131,8 @@ class Service:
         for step in self.wanted["prepare"]:
             if Path(step["creates"]).exists():
                 continue
-            environment = {**os.environ, **{k: str(v) for k, v in self.wanted["env"].items()}}
+            given = {**self.wanted["env"], **self.wanted["secrets"]}
+            environment = {**os.environ, **{key: str(value) for key, value in given.items()}}
             ran = subprocess.run(
                 step["argv"], cwd=self.data, env=environment, capture_output=True, text=True, check=False
             )

@@ -45,6 +45,7 @@ class Deployment:
 
     name: str
     offset: int
+    inventory: Path = ANSIBLE / "inventory" / "embedded.ini"
 
     @property
     def directory(self) -> Path:
@@ -54,7 +55,7 @@ class Deployment:
         given = {"stack_name": self.name, "port_offset": self.offset, **variables}
         command: list[str | Path] = [
             PROGRAMS / "ansible-playbook",
-            *("-i", ANSIBLE / "inventory" / "embedded.ini", ANSIBLE / book, "-e", json.dumps(given)),
+            *("-i", self.inventory, ANSIBLE / book, "-e", json.dumps(given)),
         ]
         ran = subprocess.run(
             command,

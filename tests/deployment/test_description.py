@@ -69,8 +69,9 @@ def test_every_variable_of_a_role_is_described(role: Path) -> None:
 def test_preflight_knows_every_port_that_a_service_opens() -> None:
     checked = {
         name
-        for table in ("preflight_server_ports", "preflight_service_ports", "preflight_monitoring_ports")
-        for names in read(ANSIBLE / "roles" / "preflight" / "defaults" / "main.yml")[table].values()
+        for table, services in read(ANSIBLE / "roles" / "preflight" / "defaults" / "main.yml").items()
+        if table.endswith("_ports") and table != "preflight_ports"
+        for names in services.values()
         for name in names
     }
     used = {
