@@ -39,7 +39,9 @@ class Figures:
 
 @dataclass(frozen=True)
 class Sight:
-    """One fault: seconds until its alert stood, until the page told of it, and after the repair until neither did."""
+    """One fault: seconds from its injection until its alert stood and until the page told of it, and from the repair
+    until neither did.
+    """
 
     fault: str
     alert: float

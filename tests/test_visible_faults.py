@@ -70,13 +70,7 @@ def test_a_fault_is_seen_and_gone_after_its_repair(watched: Watched, faults: Fau
     ]
 
 
-def test_lost_records_are_told_for_an_hour(watched: Watched, lost: ExitStack) -> None:
-    lost.close()
-    wait(watched, (LOST,), seen=False)
-    assert_status(watched, (LOST,), seen=False)
-
-
-def test_the_first_screen_names_the_hop_that_stands_still(watched: Watched, tmp_path: Path) -> None:
+def test_the_first_screen_names_the_hop_that_stands_still(watched: Watched, lost: ExitStack, tmp_path: Path) -> None:
     (fault,) = (fault for each in ROUNDS for fault in each if fault.name == "export stopped")
     with fault.standing(watched):
         eventually(lambda: fault.told(page_state(watched)), "the fault on the page", SECONDS)
@@ -89,10 +83,18 @@ def test_the_first_screen_names_the_hop_that_stands_still(watched: Watched, tmp_
                 assert "The service export does not answer" in seen.text("#why")
                 assert "./meteo restart export" in seen.text("#remedy")
                 assert "export" in seen.text("#chain li.stopped")
-                for part in ("#sentence", "#why", "#remedy", "#chain li.stopped"):
+                assert LOST.word in seen.text("#concerns")
+                for part in ("#sentence", "#why", "#remedy", "#chain", "#concerns"):
                     bottom = seen.run(f"return document.querySelector('{part}').getBoundingClientRect().bottom")
                     assert 0 < bottom <= height, f"{part} at {width} × {height}"
+                assert seen.violations() == []
     eventually(lambda: not fault.told(page_state(watched)), "the end of the fault on the page", SECONDS)
+
+
+def test_lost_records_are_told_for_an_hour(watched: Watched, lost: ExitStack) -> None:
+    lost.close()
+    wait(watched, (LOST,), seen=False)
+    assert_status(watched, (LOST,), seen=False)
 
 
 def page_state(watched: Watched) -> dict[str, Any]:

@@ -196,7 +196,7 @@ def _cycles(state: Mapping[str, Any]) -> Iterator[Text]:
             )
     if report := state["reconciliation"]:
         clean = f"no mismatch, {report['days'].get('clean', 0)} days clean, {report['days'].get('pending', 0)} pending"
-        bad = f"{numbered(report['mismatches'], 'MISMATCH')}: ./meteo reconcile names them"
+        bad = f"MISMATCHES: {report['mismatches']}"
         style = "bold red" if report["mismatches"] else ""
         yield Text(f"reconciled {_ago(report['at'])} ago: {bad if report['mismatches'] else clean}", style=style)
 
