@@ -12,6 +12,7 @@ from selenium import webdriver
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.support.wait import WebDriverWait
+from selenium_axe_python import Axe
 
 SECONDS = 30
 
@@ -67,6 +68,18 @@ class Browser:
             entry["message"]
             for entry in self.driver.get_log("browser")  # type: ignore[no-untyped-call]
             if "status of 503" not in entry["message"] and not entry["message"].startswith("chrome://")
+        ]
+
+    def violations(self) -> list[str]:
+        """Return what axe-core finds wrong, a line each."""
+        axe = Axe(self.driver)
+        axe.inject()
+        found = axe.run()
+        assert found["passes"], "axe-core has looked at something"
+        return [
+            f"{rule['id']}: {rule['help']}: {node['target']} {node['failureSummary']}"
+            for rule in found["violations"]
+            for node in rule["nodes"]
         ]
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Any
 
@@ -37,12 +37,25 @@ class Figures:
     seconds: float
 
 
+@dataclass(frozen=True)
+class Sight:
+    """One fault: seconds from its injection until its alert stood and until the page told of it, and from the repair
+    until neither did.
+    """
+
+    fault: str
+    alert: float
+    page: float
+    gone: float
+
+
 @dataclass
 class Campaigns:
     """How long they are to be, and what they found so far."""
 
     long: bool
-    found: list[Figures]
+    found: list[Figures] = field(default_factory=list)
+    seen: list[Sight] = field(default_factory=list)
 
     def size(self, short: int, long: int) -> int:
         """Return the size of this run."""
@@ -75,20 +88,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Begin with nothing found."""
-    config.stash[_KEY] = Campaigns(config.getoption("--long"), [])
+    config.stash[_KEY] = Campaigns(config.getoption("--long"))
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
     """Take over what a process of pytest-xdist found."""
-    found = node.workeroutput.get(FILE, []) if hasattr(node, "workeroutput") else []
-    node.config.stash[_KEY].found.extend(Figures(**facts) for facts in found)
+    facts = node.workeroutput.get(FILE, {}) if hasattr(node, "workeroutput") else {}
+    node.config.stash[_KEY].found.extend(Figures(**each) for each in facts.get("campaigns", ()))
+    node.config.stash[_KEY].seen.extend(Sight(**each) for each in facts.get("faults", ()))
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Hand over what was found, as a process of pytest-xdist."""
     if (output := getattr(session.config, "workeroutput", None)) is not None:
-        output[FILE] = [asdict(figures) for figures in session.config.stash[_KEY].found]
+        output[FILE] = facts_of(session.config.stash[_KEY])
 
 
 @pytest.fixture
@@ -100,26 +114,36 @@ def campaigns(pytestconfig: pytest.Config) -> Campaigns:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Show the figures; those of the long form are kept as JSON too."""
     campaigns = config.stash[_KEY]
-    if not campaigns.found:
+    if not (campaigns.found or campaigns.seen):
         return
     terminalreporter.section("campaigns")
-    for line in table(campaigns.found):
+    for line in (*table(campaigns.found), *table(campaigns.seen)):
         terminalreporter.write_line(line)
     if campaigns.long:
         facts = {
             "date": datetime.now(UTC).date().isoformat(),
             "cores": os.cpu_count(),
             "machine": platform.machine(),
-            "campaigns": [asdict(figures) for figures in campaigns.found],
+            **facts_of(campaigns),
         }
         path = meteo_home() / FILE
         path.write_text(json.dumps(facts, indent=2) + "\n", "utf-8")
         terminalreporter.write_line(f"written to {path}")
 
 
-def table(found: list[Figures]) -> Iterator[str]:
-    """Yield the figures as a table, in Markdown."""
-    names = [field.name.replace("_", " ") for field in fields(Figures)]
+def facts_of(campaigns: Campaigns) -> dict[str, list[dict[str, Any]]]:
+    """Return what was found as plain data."""
+    return {
+        "campaigns": [asdict(each) for each in campaigns.found],
+        "faults": [asdict(each) for each in campaigns.seen],
+    }
+
+
+def table(found: Sequence[Figures | Sight]) -> Iterator[str]:
+    """Yield figures of one kind as a table, in Markdown; nothing where there are none."""
+    if not found:
+        return
+    names = [each.name.replace("_", " ") for each in fields(found[0])]
     yield "| " + " | ".join(names) + " |"
     yield "|---" + "|--:" * (len(names) - 1) + "|"
     for figures in found:

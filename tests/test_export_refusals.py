@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import http.client
-import os
 import signal
-import subprocess
 from contextlib import closing
 from pathlib import Path
 from urllib.parse import urlencode
@@ -100,23 +98,14 @@ def test_a_full_quota_is_told_and_the_export_goes_on_when_it_is_raised(work: Wor
 
 def test_a_namenode_in_safe_mode_is_told_and_waited_for(work: Work, stack: Path) -> None:
     work.give()
-    set_safe_mode(work, stack, "enter")
+    tiers.set_safe_mode(work.tenant, stack.owner(), "enter")
     try:
         said = tiers.sentence(tiers.run(work.tenant, "export"), 3)
         assert said.startswith("The NameNode is in safe mode and takes no writes yet (/user/hdfs/")
     finally:
-        set_safe_mode(work, stack, "leave")
+        tiers.set_safe_mode(work.tenant, stack.owner(), "leave")
     tiers.export(work.tenant)
     work.assert_whole()
-
-
-def set_safe_mode(work: Work, stack: Path, step: str) -> None:
-    """Do as an operator does; WebHDFS has no operation for it."""
-    settings = work.tenant.settings
-    class_path = f"{settings.hadoop_conf_dir}:{settings.hadoop_classpath_jars}/*"
-    command = ["java", "-cp", class_path, "org.apache.hadoop.hdfs.tools.DFSAdmin", "-safemode", step]
-    environment = {**os.environ, "HADOOP_USER_NAME": stack.owner()}
-    subprocess.run(command, env=environment, check=True, capture_output=True, timeout=60)
 
 
 def set_space_quota(work: Work, size: int | None) -> None:

@@ -11,10 +11,9 @@ from typing import Any
 import pytest
 import running
 import tiers
-from browsing import Browser, browser
+from browsing import browser
 from paging import NOTE, Page, simulate, start_page
 from running import Running
-from selenium_axe_python import Axe
 
 from conftest import Tenant, TenantMaker
 
@@ -68,19 +67,6 @@ def name_of(look: dict[str, bool]) -> str:
     return f"{'dark' if look['dark'] else 'light'}-{'phone' if look['phone'] else 'desk'}"
 
 
-def violations(seen: Browser) -> list[str]:
-    """Return what axe-core finds wrong, a line each."""
-    axe = Axe(seen.driver)
-    axe.inject()
-    found = axe.run()
-    assert found["passes"], "axe-core has looked at something"
-    return [
-        f"{rule['id']}: {rule['help']}: {node['target']} {node['failureSummary']}"
-        for rule in found["violations"]
-        for node in rule["nodes"]
-    ]
-
-
 @pytest.mark.parametrize("look", LOOKS, ids=name_of)
 def test_it_says_at_the_top_that_the_weather_is_fresh(page: Page, tmp_path: Path, look: dict[str, bool]) -> None:
     with browser(tmp_path, **look) as seen:
@@ -92,7 +78,7 @@ def test_it_says_at_the_top_that_the_weather_is_fresh(page: Page, tmp_path: Path
         assert seen.run("return document.documentElement.scrollWidth <= innerWidth"), "no horizontal scroll"
         ground = seen.run("return getComputedStyle(document.body).backgroundColor")
         assert ground == ("rgb(16, 22, 28)" if look["dark"] else "rgb(244, 246, 248)")
-        assert violations(seen) == []
+        assert seen.violations() == []
         assert seen.errors() == []
 
 
@@ -105,7 +91,7 @@ def test_it_says_what_stands_still_and_what_to_do(troubled: Page, tmp_path: Path
         assert "PostgreSQL" in seen.text("#weather-note")
         assert "stands still" in seen.text("#chain")
         assert seen.run("return document.documentElement.scrollWidth <= innerWidth"), "no horizontal scroll"
-        assert violations(seen) == []
+        assert seen.violations() == []
         assert seen.errors() == []
 
 
@@ -142,7 +128,7 @@ def test_a_recorded_year_says_that_it_is_old(page: Page, tmp_path: Path) -> None
         assert first[0] == newest["date"]
         assert first[2] == f"{newest['temperature_avg_celsius']:.1f}"
         assert seen.run("return document.querySelectorAll('#charts figure').length") == 6
-        assert violations(seen) == []
+        assert seen.violations() == []
 
 
 def test_it_refreshes_itself_and_keeps_what_was_chosen(page: Page, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import time
@@ -136,6 +137,15 @@ def broker_answers(tenant: Tenant) -> bool:
             return tenant.settings.topic_name in admin.list_topics()
 
     return answers(probe)
+
+
+def set_safe_mode(tenant: Tenant, owner: str, step: str) -> None:
+    """Do as an operator does; WebHDFS has no operation for it. `owner`: as whom HDFS runs."""
+    settings = tenant.settings
+    class_path = f"{settings.hadoop_conf_dir}:{settings.hadoop_classpath_jars}/*"
+    command = ["java", "-cp", class_path, "org.apache.hadoop.hdfs.tools.DFSAdmin", "-safemode", step]
+    environment = {**os.environ, "HADOOP_USER_NAME": owner}
+    subprocess.run(command, env=environment, check=True, capture_output=True, timeout=60)
 
 
 def members(session: int) -> list[int]:

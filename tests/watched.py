@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -18,9 +19,11 @@ from unittest.mock import patch
 
 import pytest
 import requests
+from pydantic import SecretStr
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
+from conftest import Tenant
 from meteo_common.settings import Settings, load_settings, project_root, stack_directory
 
 STACK = "watched"
@@ -31,6 +34,14 @@ PROGRAMS = Path(sys.executable).parent
 PATIENCE = 0.06
 """A minute becomes 3.6 s, a little more than a scrape: no alert is quicker than what it looks at."""
 CALM_SECONDS = 2 * 3600 * PATIENCE
+KEY = "0123456789abcdef0123456789abcdef"
+PRODUCER = {
+    "PRODUCE_EVERY": "10s",
+    # An account of a provider, which is never asked: the simulation does not fail.
+    "FALLBACK": "openweather",
+    "OPENWEATHER_API_KEY": KEY,
+    "OPENWEATHER_BUDGET": "10000/1d",
+}
 VARIABLES = {
     "producer_source": "simulation",
     "export_every": "10s",
@@ -82,6 +93,17 @@ class Watched:
     settings: Settings
     webhook: Webhook
 
+    @property
+    def tenant(self) -> Tenant:
+        """The stack's own database, topic and paths, and its producer's state."""
+        state = {"meteo_state_dir": self.directory / "data" / "producer"}
+        account = {"openweather_api_key": SecretStr(KEY), "openweather_budget": PRODUCER["OPENWEATHER_BUDGET"]}
+        return Tenant(self.settings.model_copy(update=state | account))
+
+    def meteo(self, *arguments: str) -> str:
+        """Run the command line for this stack and return what it printed."""
+        return self.tenant.meteo("--stack", STACK, *arguments)
+
     def stop(self, server: str) -> None:
         """Stop a server or service as an operator does, and wait for its end."""
         self._supervisorctl("stop", server)
@@ -89,6 +111,10 @@ class Watched:
     def start(self, server: str) -> None:
         """Start a server or service; it may not answer yet."""
         self._supervisorctl("start", server)
+
+    def send_signal(self, server: str, number: signal.Signals) -> None:
+        """Send a signal to the process of a server or service."""
+        os.kill(int(self._supervisorctl("pid", server)), number)
 
     def address(self, server: str, port: str = "http") -> str:
         """Return where a server of the stack listens."""
@@ -153,11 +179,12 @@ def watched() -> Iterator[Watched]:
         with patch.dict(os.environ, {"METEO_STACK": STACK, "METEO_PORT_OFFSET": str(PORT_OFFSET)}):
             for name in Settings.model_fields:
                 os.environ.pop(name.upper(), None)
-            os.environ["PRODUCE_EVERY"] = "10s"
+            os.environ.update(PRODUCER)
             if not keep:
                 _playbook("down.yml", purge=True)
             _playbook("site.yml", port_offset=PORT_OFFSET, **VARIABLES)
-            del os.environ["PRODUCE_EVERY"]
+            for name in PRODUCER:
+                del os.environ[name]
             stack = Watched(stack_directory(), load_settings(), webhook)
         yield stack
     finally:

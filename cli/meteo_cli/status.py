@@ -91,7 +91,8 @@ def _facts(deployed: stack.Stack, pipeline: dict[str, Any]) -> dict[str, Any]:
         "services": services,
         "pipeline": pipeline,
         "notes": deployed.notes,
-        "providers": _provider_warnings(),
+        # Where no producer tells of them, the file that it left does.
+        "providers": [] if pipeline["budgets"] else _provider_warnings(),
     }
 
 
@@ -128,6 +129,7 @@ def lines(facts: dict[str, Any]) -> Iterator[Text]:
     for more in (state["why"], state["remedy"] and f"→ {state['remedy']}"):
         if more:
             yield Text(more)
+    yield from (Text(f"{each['sentence']} → {each['remedy']}", style="yellow") for each in state["concerns"])
     yield Text()
     for hop in state["hops"]:
         name = f"{hop['name']:10} {hop['title']:20} "
@@ -194,7 +196,7 @@ def _cycles(state: Mapping[str, Any]) -> Iterator[Text]:
             )
     if report := state["reconciliation"]:
         clean = f"no mismatch, {report['days'].get('clean', 0)} days clean, {report['days'].get('pending', 0)} pending"
-        bad = f"{numbered(report['mismatches'], 'MISMATCH')}: ./meteo reconcile names them"
+        bad = f"MISMATCHES: {report['mismatches']}"
         style = "bold red" if report["mismatches"] else ""
         yield Text(f"reconciled {_ago(report['at'])} ago: {bad if report['mismatches'] else clean}", style=style)
 

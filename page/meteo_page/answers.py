@@ -85,3 +85,4 @@ class State(BaseModel):
     remedy: str
     hop: str | None = Field(description="the first hop that is not ok")
     hops: list[dict[str, Any]]
+    concerns: list[dict[str, str]] = Field(description="what is not well besides the hops, and what to do")

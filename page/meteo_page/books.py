@@ -62,7 +62,13 @@ class Books:
     topic_id: UUID | None = None
     positions: dict[int, Position] = field(default_factory=dict)
     dead_letters: dict[str, int] = field(default_factory=lambda: {"new": 0, "replayed": 0})
+    dead_letters_lately: int = 0
+    """New ones that came within the last hour."""
     gap_records: int = 0
+    gap_records_lately: int = 0
+    connections: int = 0
+    most_connections: int = 0
+    """How many PostgreSQL takes, of all databases."""
     changed_days: list[dict[str, Any]] = field(default_factory=list)
     stations: list[StationBook] = field(default_factory=list)
 
@@ -93,8 +99,16 @@ class BookReader:
         SELECT topic_id, partition, next_offset, updated_at FROM positions JOIN topics USING (topic_id)
         WHERE generation = (SELECT max(generation) FROM topics WHERE name = %s)
     """
-    LETTERS = "SELECT state, count(*) FROM dead_letters GROUP BY state"
-    GAPS = "SELECT coalesce(sum(to_offset - from_offset), 0) FROM gaps"
+    LETTERS = """
+        SELECT state, count(*), count(*) FILTER (WHERE received_at > now() - interval '1 hour')
+        FROM dead_letters GROUP BY state
+    """
+    GAPS = """
+        SELECT coalesce(sum(to_offset - from_offset), 0),
+            coalesce(sum(to_offset - from_offset) FILTER (WHERE noticed_at > now() - interval '1 hour'), 0)
+        FROM gaps
+    """
+    CONNECTIONS = "SELECT sum(numbackends), current_setting('max_connections')::int FROM pg_stat_database"
     # The stations are found by leaps through their index, and the newest row of each by the same index; only of the
     # winners is the value read, which has 12 KB.
     STATIONS = """
@@ -158,9 +172,14 @@ class BookReader:
             books.topic_id = UUID(str(topic_id))
             books.positions[partition] = Position(next_offset, updated_at)
         cursor.execute(self.LETTERS)
-        books.dead_letters.update(dict(cursor.fetchall()))
+        for state, count, lately in cursor.fetchall():
+            books.dead_letters[state] = count
+            if state == "new":
+                books.dead_letters_lately = lately
         cursor.execute(self.GAPS)
-        books.gap_records = int((cursor.fetchone() or (0,))[0])
+        books.gap_records, books.gap_records_lately = map(int, cursor.fetchone() or (0, 0))
+        cursor.execute(self.CONNECTIONS)
+        books.connections, books.most_connections = map(int, cursor.fetchone() or (0, 0))
         cursor.execute(CHANGED)
         books.changed_days = [
             {"day": day.isoformat(), "changed_at": at.isoformat(timespec="seconds"), "late_rows": int(rows)}

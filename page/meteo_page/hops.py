@@ -216,7 +216,8 @@ def _away(
     for server in servers:
         if trouble := facts.troubles.get(server):
             what, _, _ = trouble.removesuffix(".").partition("; ")
-            remedy = f"./meteo logs {LOGS[server]} says why; ./meteo up starts what is stopped."
+            log = "datanode" if what.startswith("The DataNode ") else LOGS[server]
+            remedy = f"./meteo logs {log} says why; ./meteo up starts what is stopped."
             return Hop(name, title, "stopped", f"{what}.", remedy)
     service = facts.services[service_name]
     if service.deployed and not service.up:

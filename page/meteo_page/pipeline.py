@@ -14,11 +14,12 @@ from meteo_common.durations import format_duration
 from meteo_common.settings import Settings
 from meteo_page.batch_tiers import read_aggregates, read_hbase, read_safe_mode
 from meteo_page.books import BookReader, Books, StationBook
+from meteo_page.concerns import Concern, find_concerns
 from meteo_page.hops import GRACE_SECONDS, LATE_INTERVALS, Facts, Hop, judge
 from meteo_page.kafka_tier import KafkaState, KafkaTier
 from meteo_page.readings import SECONDS, Reader, Reading
 from meteo_page.services import NAMES as SERVICES
-from meteo_page.services import ServiceState, StackState, read_stack
+from meteo_page.services import YARN, ServiceState, StackState, read_stack
 
 TIERS = ("kafka", "postgresql", "hdfs", "aggregates", "hbase")
 SERVERS = ("kafka", "postgresql", "hdfs", "yarn", "hbase")
@@ -49,6 +50,7 @@ class PipelineState:
     at: datetime
     verdict: Verdict
     hops: list[Hop]
+    concerns: list[Concern]
     troubles: dict[str, str]
     books: Books
     """The last that were read, also while PostgreSQL is away."""
@@ -75,6 +77,7 @@ class PipelineState:
             "at": format_instant(self.at),
             **asdict(self.verdict),
             "hops": [asdict(hop) for hop in self.hops],
+            "concerns": [asdict(concern) for concern in self.concerns],
             "servers": [
                 {"name": name, "title": NAMES[name], "up": up, "trouble": self.troubles.get(name)}
                 for name, up in self.servers.items()
@@ -120,8 +123,8 @@ class Pipeline:
         self._safe_mode_reader = Reader("HDFS", read_safe_mode)
         self._hbase_reader = Reader("HBase", lambda stations: read_hbase(settings, stations))
         self._services_reader = Reader("the stack", read_stack)
-        self._stack: tuple[StackState, dict[str, ServiceState], bool | None]
-        self._stack = StackState({}), {name: ServiceState(name) for name in SERVICES}, None
+        self._stack: tuple[StackState, dict[str, ServiceState], dict[str, bool]]
+        self._stack = StackState({}), {name: ServiceState(name) for name in SERVICES}, {}
         self._books = Books()
         self._newest: Newest = {tier: {} for tier in TIERS}
         self._lag: dict[int, int] = {}
@@ -185,12 +188,12 @@ class Pipeline:
     ) -> PipelineState:
         index, services, yarn = self._stack
         now = datetime.now(UTC)
-        if yarn is False:
-            troubles["yarn"] = "YARN's ResourceManager does not answer; ./meteo logs resourcemanager."
+        if away := next((name for name, up in yarn.items() if not up), None):
+            troubles["yarn"] = f"YARN's {YARN[away]} does not answer; ./meteo logs {away} says why."
         facts = Facts(now, self._settings, books, kafka, services, self._lag, troubles)
         hops = judge(facts)
         servers = {name: name not in troubles for name in SERVERS}
-        if yarn is None:
+        if not yarn:
             servers.pop("yarn")
         if not self._settings.hbase_enabled:
             servers.pop("hbase")
@@ -198,6 +201,7 @@ class Pipeline:
             now,
             conclude(facts, hops),
             hops,
+            find_concerns(self._books, services, hops, troubles),
             troubles,
             self._books,
             {tier: dict(stations) for tier, stations in self._newest.items()},

@@ -16,7 +16,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from meteo_common.settings import Settings, stack_directory
 
 NAMES = ("producer", "consumer", "export", "aggregate")
-YARN = "resourcemanager"
+YARN = {"resourcemanager": "ResourceManager", "nodemanager": "NodeManager"}
+"""A job needs both."""
 SECONDS = 4.0
 """Within the bound of a reading, and long enough for a machine that is busy."""
 
@@ -82,25 +83,26 @@ def stack_file(settings: Settings) -> Path:
     return settings.meteo_stack_file or stack_directory() / "stack.json"
 
 
-def read_stack(settings: Settings) -> tuple[StackState, dict[str, ServiceState], bool | None]:
-    """Return the stack, the state of each of NAMES, and whether YARN answers (None where the stack has none).
+def read_stack(settings: Settings) -> tuple[StackState, dict[str, ServiceState], dict[str, bool]]:
+    """Return the stack, the state of each of NAMES, and whether each server of YARN answers (none where it has none).
 
     All are asked side by side, so that it takes SECONDS at most.
     """
     stack = StackState.read(settings)
     bases = {name: address.rpartition("/")[0] for name in NAMES if (address := _health(stack, name))}
     asked = [f"{base}{path}" for base in bases.values() for path in ("/healthz", "/metrics")]
-    yarn = _health(stack, YARN)
-    with ThreadPoolExecutor(len(asked) + 1) as pool:
-        told = dict(zip([*asked, yarn], pool.map(_get, [*asked, yarn]), strict=True))
+    yarn = {name: address for name in YARN if (address := _health(stack, name))}
+    asked += yarn.values()
+    with ThreadPoolExecutor(len(asked) or 1) as pool:
+        told = dict(zip(asked, pool.map(_get, asked), strict=True))
     services = {
         name: _state(name, told[f"{bases[name]}/healthz"], told[f"{bases[name]}/metrics"])
         if name in bases
         else ServiceState(name)
         for name in NAMES
     }
-    answer = told[yarn]
-    return stack, services, None if yarn is None else answer is not None and answer.ok
+    answers = {name: told[address] for name, address in yarn.items()}
+    return stack, services, {name: answer is not None and answer.ok for name, answer in answers.items()}
 
 
 def _health(stack: StackState, name: str) -> str | None:
@@ -108,9 +110,7 @@ def _health(stack: StackState, name: str) -> str | None:
     return str(address) if address else None
 
 
-def _get(address: str | None) -> requests.Response | None:
-    if address is None:
-        return None
+def _get(address: str) -> requests.Response | None:
     session = requests.Session()
     # A proxy has no way to what listens on this host's loopback.
     session.trust_env = False

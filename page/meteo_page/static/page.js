@@ -77,6 +77,9 @@ function showVerdict(state) {
   part('remedy').textContent = state.remedy;
   part('chain').replaceChildren(...state.hops.map(hop => element('li', {class: hop.state},
     element('b', {}, hop.name), element('span', {class: `state ${hop.state}`}, `${MARKS[hop.state]} ${STATES[hop.state]}`))));
+  part('concerns').hidden = !state.concerns.length;
+  part('concerns').replaceChildren(...state.concerns.map(concern => element('li', {class: 'note'},
+    concern.sentence, ' ', element('b', {}, concern.remedy))));
   document.title = state.fresh ? 'meteo: fresh' : `meteo: ${state.hop || 'not fresh'}`;
   part('read').textContent = `read ${when(state.at)}`;
 }
