@@ -29,6 +29,7 @@ NAMENODE = f"http://127.0.0.1:{9870 + OFFSET}"
 RESOURCEMANAGER = f"http://127.0.0.1:{8088 + OFFSET}"
 HBASE = f"http://127.0.0.1:{16010 + OFFSET}"
 PAGE = f"http://127.0.0.1:{8000 + OFFSET}"
+PROMETHEUS = f"http://127.0.0.1:{9090 + OFFSET}"
 BASE_PATH = "/user/hdfs/weather"
 DAY = "dt=2013-07-01"
 FILE = "aggregates.jsonl"
@@ -175,6 +176,20 @@ def other_pages(browser: Browser) -> None:
     browser.shoot("hbase-table")
 
 
+def monitoring(browser: Browser) -> None:
+    """What Prometheus scrapes, and the rules by which it raises alerts; Debian's has its older pages only."""
+    pages = (
+        f"{PROMETHEUS}/classic" if requests.get(f"{PROMETHEUS}/classic/targets", timeout=PATIENCE).ok else PROMETHEUS
+    )
+    browser.size(1280, 1000)
+    browser.open(f"{pages}/targets")
+    browser.find("//*[contains(text(), 'hbase-master')]")
+    browser.shoot("prometheus-targets")
+    browser.open(f"{pages}/alerts")
+    browser.find("//*[contains(text(), 'MeteoServerDown')]")
+    browser.shoot("prometheus-alerts")
+
+
 def main() -> None:
     """Take all screens."""
     with tempfile.TemporaryDirectory(prefix="screens-") as folder:
@@ -188,6 +203,7 @@ def main() -> None:
             try:
                 file_browser(browser, downloads)
                 other_pages(browser)
+                monitoring(browser)
                 own_page(browser)
             finally:
                 browser.close()

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import tiers
 
-from conftest import STACK, Tenant, TenantMaker
+from conftest import Tenant, TenantMaker
 from meteo_hadoop.webhdfs import FileSystem
 
 PROJECT = Path(__file__).parents[1]
@@ -40,7 +40,7 @@ PLACEHOLDERS = {
     r"\blogs (?:producer|consumer|export|aggregate|page|alertmanager|node-exporter)\b": "logs kafka",
     # What other tests need least, and is back within seconds.
     r"\brestart [\w-]+": "restart hbase-thrift",
-    r"--stack lab\b": f"--stack {STACK}",
+    r"--stack lab\b": '--stack "$METEO_STACK"',
     r"(?<=dead-letters )(show|replay) (?:ID|17)\b": r"\1 1",
 }
 """What a document's words in capitals, and its examples, stand for; a tenant's own names follow when it is there."""
