@@ -99,7 +99,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("stack")
         # The deployment's tests have a `stack` of their own.
         own = "deployment" in item.keywords and "watched" not in fixtures
-        groups = ["deployment"] if own else [name for name in SERVERS if name in fixtures]
+        groups = [name for name in SERVERS if name in fixtures]
+        if own:
+            # The containers' take as long as the others of the deployment together.
+            groups = ["containers" if "containers" in fixtures else "deployment"]
         assert len(groups) < 2, f"{item.nodeid} needs {groups}"
         for group in groups:
             item.add_marker(pytest.mark.xdist_group(half[item.path] if group == "stack" else group))

@@ -64,6 +64,8 @@ These say which stack a command means. Put them into the environment, not into `
 | `METEO_STACK` | `meteo` | the stack's name, as `--stack` |
 | `METEO_PORT_OFFSET` | what the stack has, else 0 | added to every port when a stack is put up |
 | `METEO_PROJECT` | set by the launcher | the checkout |
+| `METEO_INSIDE` | set for a command's own container | its stack's services are containers, and it runs among them |
+| `METEO_CONTAINERS` | set for `status` there | the containers' states, which only the host can ask Docker for |
 | `METEO_FAILPOINT` | none | for tests: `NAME:N` kills the process the N-th time it reaches that failpoint |
 """
 ENV_HEAD = """\

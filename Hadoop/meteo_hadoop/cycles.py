@@ -71,7 +71,7 @@ def run_cycles(
         if check:
             check(settings)
 
-    service = Service(name, settings.meteo_metrics_port, CYCLE_LIMIT)
+    service = Service(name, settings.metrics_listener, CYCLE_LIMIT)
     try:
         run_scheduled(service, schedule, logged)
     finally:

@@ -28,13 +28,18 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         super().__init__()
         self.began = time.monotonic()
         self.open_line = False
+        self.title = ""
 
     def v2_playbook_on_play_start(self, play: Any) -> None:
-        self.line(play.get_name())
+        self.title = play.get_name()
 
     def v2_playbook_on_task_start(self, task: Any, is_conditional: bool) -> None:
         del is_conditional
         self.close()
+        # Not before: a play may have no host.
+        if self.title:
+            self.line(self.title)
+            self.title = ""
         if task.action.rpartition(".")[2] not in SILENT | {"debug"}:
             sys.stdout.write(f"  {task.name}")
             sys.stdout.flush()

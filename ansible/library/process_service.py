@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shlex
@@ -16,6 +15,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible.module_utils import rendering
 from ansible.module_utils.supervision import Stack, UnwellError, wait_until_well, write
 
 DOCUMENTATION = """
@@ -63,37 +63,23 @@ class Service:
             if not path.is_dir():
                 path.mkdir(parents=True)
                 changed.append(str(path))
-        texts = {
-            self.home / file["path"]: (text, int(file.get("mode") or "0644", 8))
-            for file, text in zip(self.wanted["files"], self.wanted["contents"], strict=True)
-        }
+        texts = rendering.texts(self.home, self.wanted)
         if self.wanted["argv"]:
             texts[self.home / "run"] = (self.wrapper(), 0o700)
             texts[self.program] = (self.section(texts), 0o600)
-        changed += [str(path) for path, (text, mode) in texts.items() if write(path, text, mode)]
-        for path in sorted(self.home.rglob("*")):
-            if path.is_file() and path not in texts:
-                path.unlink()
-                changed.append(str(path))
-        return changed
+        return changed + rendering.converge(self.home, texts)
 
     def wrapper(self) -> str:
         """A script that is the service's process, and that an operator can read and run."""
-        lines = ["#!/bin/sh", f"cd {shlex.quote(str(self.data))} || exit 1", "umask 022"]
-        if open_files := self.wanted["limits"].get("open_files"):
-            lines.append(f'ulimit -n {int(open_files)} 2>/dev/null || ulimit -n "$(ulimit -Hn)"')
-        for key, value in sorted({**self.wanted["env"], **self.wanted["secrets"]}.items()):
-            lines.append(f"export {key}={shlex.quote(str(value))}")
+        lines = rendering.head(str(self.data), self.wanted)
         return "\n".join([*lines, f"exec {shlex.join(self.wanted['argv'])}", ""])
 
     def section(self, texts: dict[Path, tuple[str, int]]) -> str:
-        digest = hashlib.sha256(self.wanted["fingerprint"].encode())
-        for path, (text, _) in sorted(texts.items()):
-            digest.update(f"{path}\0{text}\0".encode())
         stop = self.wanted["stop"]
+        digest = rendering.digest(texts, self.wanted["fingerprint"])
         settings = {
             "command": f"/bin/sh {self.home / 'run'}",
-            "environment": f'CONFIG_HASH="{digest.hexdigest()}"',
+            "environment": f'CONFIG_HASH="{digest}"',
             # The playbook starts services in the order of their needs; the supervisor only keeps them up.
             "autostart": "false",
             "autorestart": "true",

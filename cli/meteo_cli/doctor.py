@@ -7,7 +7,6 @@ import os
 import platform
 import re
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -30,11 +29,11 @@ from dotenv import dotenv_values
 from psycopg2.extensions import parse_dsn
 from pydantic import SecretStr
 
-from meteo_cli import stack
+from meteo_cli import containers, stack
 from meteo_common.console import numbered, out, print_columns, run_command
 from meteo_common.database import connect, transaction
 from meteo_common.errors import MeteoError, MismatchError
-from meteo_common.settings import Settings, load_settings, meteo_home, setting_files
+from meteo_common.settings import Settings, load_settings, meteo_home, setting_files, stack_directory
 from meteo_producer.sources import fallback_of
 
 GUARANTEE = (
@@ -47,7 +46,6 @@ GUARANTEE = (
 """As docs/guarantees.md says it."""
 
 LAUNCHER = {"METEO_HOME", "METEO_STACK", "METEO_PORT_OFFSET", "METEO_PROJECT"}
-PORT_SECONDS = 2.0
 DISK_LOW, DISK_MINIMUM = 5_000_000_000, 1_000_000_000
 """Bytes free: below the first PostgreSQL, Kafka and HDFS soon have none; below the second HDFS takes no blocks."""
 API_SECONDS = 5.0
@@ -162,7 +160,8 @@ def run(check: Callable[[Machine], Iterator[Finding]], machine: Machine) -> Iter
 def check_settings(machine: Machine) -> Iterator[Finding]:
     """Settings that are wrong, that cannot be read, or that nobody knows."""
     for path in setting_files():
-        if path.exists() and not os.access(path, os.R_OK):
+        # Into a container the host hands over what only its user may read.
+        if path.exists() and not os.access(path, os.R_OK) and containers.INSIDE not in os.environ:
             yield Finding("warning", f"{path} cannot be read by this user", "run ./meteo as root, or as its owner")
     known = {name.upper() for name in Settings.model_fields} | LAUNCHER
     for name in machine.files[".env"].keys() - known:
@@ -203,12 +202,15 @@ def check_java(machine: Machine) -> Iterator[Finding]:
 def check_ports(machine: Machine) -> Iterator[Finding]:
     """Whether each server and service of the stack answers on each of its ports."""
     for service in machine.deployed.services:
-        silent = [f"{port} ({name})" for name, port in service.ports.items() if not answers("127.0.0.1", int(port))]
+        silent = [
+            f"{port} ({name})" for name, port in service.ports.items() if not stack.answers(service.host, int(port))
+        ]
+        starts = f"./meteo restart {service.name}" if service.container else "./meteo up"
         if silent:
             yield Finding(
                 "error",
                 f"{service.name} does not answer on port {', '.join(silent)}",
-                f"./meteo logs {service.name} says why; ./meteo up starts it",
+                f"./meteo logs {service.name} says why; {starts} starts it",
             )
         else:
             yield Finding("ok", f"{service.name} answers on {', '.join(map(str, service.ports.values())) or 'no port'}")
@@ -216,12 +218,17 @@ def check_ports(machine: Machine) -> Iterator[Finding]:
 
 def check_disk(_: Machine) -> Iterator[Finding]:
     """Free space where everything lies."""
-    home = meteo_home()
+    inside = containers.INSIDE in os.environ
+    # In a command's container a volume's disk is where all volumes lie.
+    home = stack_directory() / "data" / "producer" if inside else meteo_home()
     place = next(path for path in (home, *home.parents) if path.exists())
     free = shutil.disk_usage(place).free
     severity: Severity = "error" if free < DISK_MINIMUM else "warning" if free < DISK_LOW else "ok"
-    remedy = "free some, ./meteo retention --keep MONTHS --drop, or METEO_HOME on a larger disk"
-    yield Finding(severity, f"{free / 1e9:.1f} GB are free in {place}", "" if severity == "ok" else remedy)
+    remedy = (
+        f"free some, ./meteo retention --keep MONTHS --drop, or {'Docker' if inside else 'METEO_HOME'} on a larger disk"
+    )
+    where = "where Docker keeps its volumes" if inside else f"in {place}"
+    yield Finding(severity, f"{free / 1e9:.1f} GB are free {where}", "" if severity == "ok" else remedy)
 
 
 def check_clocks(machine: Machine) -> Iterator[Finding]:
@@ -298,13 +305,6 @@ def shown(name: str, value: Any) -> str:
     except psycopg2.ProgrammingError:
         return "********"
     return " ".join(f"{key}={'********' if key == 'password' else part}" for key, part in parts.items())
-
-
-def answers(host: str, port: int) -> bool:
-    """Say whether something listens there."""
-    with socket.socket() as probe:
-        probe.settimeout(PORT_SECONDS)
-        return probe.connect_ex((host, port)) == 0
 
 
 def _values(path: Path) -> dict[str, str | None]:

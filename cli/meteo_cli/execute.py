@@ -5,17 +5,17 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from dotenv import dotenv_values
 
-from meteo_cli import stack
+from meteo_cli import containers, stack
 from meteo_cli.tools import DEPLOYED, TOOLS, Tool
 from meteo_common.console import print_columns, run_command
 from meteo_common.database import libpq_environment
 from meteo_common.errors import UnreachableError, UsageError
-from meteo_common.settings import setting_files, stack_name
+from meteo_common.settings import setting_files, stack_directory, stack_name
 
 
 def register(app: typer.Typer) -> None:
@@ -36,15 +36,43 @@ def run_tool(
             return
         if name not in TOOLS:
             raise UsageError(f"There is no tool '{name}'; there are {', '.join(TOOLS)}.")
-        _expect(TOOLS[name].server)
-        argv, environment = as_process(TOOLS[name], arguments or [])
-        os.execvpe(argv[0], argv, environment)  # noqa: S606 - terminal, signals and exit code are to be the tool's
+        client, container = _expect(TOOLS[name].server)
+        if client is None:
+            containers.become(*as_process(TOOLS[name], arguments or []))
+        containers.become(*in_container(TOOLS[name], arguments or [], client, container))
 
     run_command(run)
 
 
 def as_process(tool: Tool, arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     """Return a tool's command line and environment where the servers are processes of this machine."""
+    environment, fixed = _values()
+    argv, own = _command(tool, arguments, {**environment, **fixed, "PYTHON": sys.executable})
+    return argv, {**own, **environment}
+
+
+def in_container(
+    tool: Tool, arguments: Sequence[str], client: Mapping[str, Any], container: str | None
+) -> tuple[list[str], dict[str, str]]:
+    """Return the command line of Docker, and its environment, that runs a tool in its server's container."""
+    environment, fixed = _values()
+    environment |= fixed
+    if container is None:
+        ours = [name for name in environment if name not in os.environ or name.startswith("PG")]
+        ours += [*fixed, *containers.settings_in(environment)]
+        return containers.run_in_network(client, tool.name, arguments, ours, environment), environment
+    # What a container has mounted.
+    conf = str(stack_directory() / "services" / str(tool.server) / "conf")
+    argv, own = _command(tool, arguments, {**environment, "HADOOP_CONF_DIR": conf, "HBASE_CONF_DIR": conf})
+    environment = {**own, **environment}
+    # What psql goes by; of the rest nothing is a tool's business.
+    names = {*own, "HADOOP_USER_NAME", *(name for name in environment if tool.name == "psql" and name.startswith("PG"))}
+    options = [*containers.interactive(), *containers.given((*names, *containers.OF_THE_TERMINAL), environment)]
+    return [client["program"], "exec", *options, container, *argv], environment
+
+
+def _values() -> tuple[dict[str, str], dict[str, str]]:
+    """Return the environment of a tool, and what of it is the deployment's alone."""
     of_stack, of_user = setting_files()
     if not os.access(of_stack, os.R_OK):
         raise UsageError(f"{of_stack} cannot be read: run this as root, or as the person whose stack it is.")
@@ -52,14 +80,16 @@ def as_process(tool: Tool, arguments: Sequence[str]) -> tuple[list[str], dict[st
     of_user_values = _filled(dotenv_values(of_user)) if os.access(of_user, os.R_OK) else {}
     environment = {**deployed, **of_user_values, **_filled(os.environ)}
     environment |= libpq_environment(environment["DATABASE_URL"])
-    fixed = {name: deployed[name] for name in DEPLOYED if name in deployed}
+    return environment, {name: deployed[name] for name in DEPLOYED if name in deployed}
+
+
+def _command(tool: Tool, arguments: Sequence[str], values: Mapping[str, str]) -> tuple[list[str], dict[str, str]]:
     try:
-        argv, own = tool.command(arguments, {**environment, **fixed, "PYTHON": sys.executable})
+        return tool.command(arguments, values)
     except KeyError as missing:
         raise UsageError(
             f"The stack '{stack_name()}' was put up by a version that did not note {missing.args[0]}; run ./meteo up."
         ) from None
-    return argv, {**own, **environment}
 
 
 def _filled(variables: Mapping[str, str | None]) -> dict[str, str]:
@@ -67,13 +97,15 @@ def _filled(variables: Mapping[str, str | None]) -> dict[str, str]:
     return {name: value for name, value in variables.items() if value}
 
 
-def _expect(server: str | None) -> None:
-    """Some clients look for an absent server for minutes."""
+def _expect(server: str | None) -> tuple[dict[str, Any] | None, str | None]:
+    """Return the client of the stack's containers, and the server's; some tools look for an absent one for minutes."""
     deployed = stack.read_stack()
     if server is None:
-        return
+        return deployed.client, None
     service = next((each for each in deployed.services if each.name == server), None)
     if service is None:
         raise UsageError(f"The stack '{deployed.name}' was put up without {server}.")
-    if not service.healthy():
-        raise UnreachableError(f"{server} does not answer; ./meteo logs {server} tells why, ./meteo up starts it.")
+    if not stack.healthy(deployed, service):
+        starts = "./meteo up" if deployed.client is None else f"./meteo restart {server}"
+        raise UnreachableError(f"{server} does not answer; ./meteo logs {server} tells why, {starts} starts it.")
+    return deployed.client, service.container

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import Annotated
 
 import typer
@@ -14,7 +15,7 @@ import meteo_consumer.commands
 import meteo_hadoop.commands
 import meteo_page.commands
 import meteo_producer.commands
-from meteo_cli import bench, demo, doctor, execute, operate, status, testing
+from meteo_cli import bench, containers, demo, doctor, execute, operate, status, testing
 from meteo_cli.privileges import become_service_user
 from meteo_common.console import err
 from meteo_common.errors import MeteoError, UsageError
@@ -55,17 +56,21 @@ def choose_stack(
     ] = None,
 ) -> None:
     """Choose the stack for the command that follows."""
-    user = dotenv_values(project_root() / ".env")
+    path = project_root() / ".env"
+    user = dotenv_values(path) if os.access(path, os.R_OK) else {}
     for name in ("METEO_STACK", "METEO_PORT_OFFSET"):
         if value := user.get(name):
             os.environ.setdefault(name, value)
     if stack:
         os.environ["METEO_STACK"] = stack
+    containers.enter(context.invoked_subcommand, sys.argv[1:])
     if context.invoked_subcommand in SERVICE_COMMANDS:
         if "METEO_STACK" in os.environ and not stack_directory().is_dir():
             # Going on would speak to whatever listens on the default ports.
             raise UsageError(f"There is no stack '{stack_name()}' yet; put it up with ./meteo up.")
-        become_service_user()
+        # Docker and the settings of containers are for who called.
+        if containers.client_of_stack() is None:
+            become_service_user()
 
 
 demo.register(app)

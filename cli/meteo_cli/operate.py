@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.markup import escape
 
-from meteo_cli import stack
+from meteo_cli import containers, stack
 from meteo_common.console import out, print_columns, run_command
 from meteo_common.errors import UsageError
 
@@ -49,8 +51,7 @@ def restart(name: Annotated[str | None, typer.Argument(help="One server or servi
             stack.take_down(purge=False)
             stack.deploy()
             return
-        _service(name)
-        out.print(stack.supervisorctl("restart", name).strip())
+        out.print(stack.restart(_service(name)))
 
     run_command(restart_named)
 
@@ -79,8 +80,12 @@ def logs(
     """Show the log of a server or service."""
 
     def show() -> None:
-        path = _service(name).log
-        if not path.exists():
+        service = _service(name)
+        client = containers.client_of_stack()
+        if client is not None and service.container:
+            _become_docker(client, service.container, follow, lines)
+        path = service.log
+        if path is None or not path.exists():
             raise UsageError(f"{name} has written no log yet ({path}).")
         with path.open(encoding="utf-8", errors="replace") as file:
             sys.stdout.writelines(file.readlines()[-lines:])
@@ -89,6 +94,14 @@ def logs(
                 sys.stdout.flush()
 
     run_command(show)
+
+
+def _become_docker(client: Mapping[str, Any], container: str, follow: bool, lines: int) -> NoReturn:
+    """Show what Docker keeps of a container."""
+    argv = [client["program"], "logs", "--tail", str(lines), *(["--follow"] if follow else []), container]
+    # A server's standard error is in its log too, and may be searched.
+    os.dup2(sys.stdout.fileno(), sys.stderr.fileno())
+    containers.become(argv, os.environ)
 
 
 def _service(name: str) -> stack.StackService:

@@ -11,15 +11,19 @@ import subprocess
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import requests
 
-from meteo_common.errors import TerminalError, UnreachableError, UsageError
+from meteo_cli import containers
+from meteo_common.errors import MeteoError, TerminalError, UnreachableError, UsageError
 from meteo_common.settings import meteo_home, project_root, stack_directory, stack_name
 
 PROBE_SECONDS = 3.0
+UPTIME = re.compile(r"uptime (?:(\d+) days?, )?(\d+):(\d\d):(\d\d)")
+_PUT_UP = "ansible-playbook -i ansible/inventory.ini ansible/site.yml"
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,14 @@ class StackService:
     ports: dict[str, Any]
     urls: list[dict[str, str]]
     health: dict[str, Any]
-    log: Path
+    log: Path | None
+    """None for a container: Docker keeps what it says."""
+    container: str | None = None
+
+    @property
+    def host(self) -> str:
+        """Where its ports are: a container is known by its service's name, to those in its network."""
+        return self.name if self.container else "127.0.0.1"
 
     def healthy(self) -> bool:
         """Say whether its health check answers now."""
@@ -42,15 +53,22 @@ class StackService:
             # The pages of some servers answer 200 long before the server works.
             return answer.ok and re.search(self.health.get("match", ""), answer.text) is not None
         if port := self.health.get("tcp"):
-            with socket.socket() as probe:
-                probe.settimeout(PROBE_SECONDS)
-                return probe.connect_ex(("127.0.0.1", int(port))) == 0
+            return answers(self.health.get("host", "127.0.0.1"), int(port))
         if argv := self.health.get("argv"):
             with suppress(OSError, subprocess.TimeoutExpired):
                 return (
                     subprocess.run(list(map(str, argv)), capture_output=True, timeout=30, check=False).returncode == 0
                 )
         return False
+
+
+@dataclass(frozen=True)
+class State:
+    """What runs a service says of it: a word, as supervisor has it, more, and since when it runs."""
+
+    word: str = "STOPPED"
+    detail: str = ""
+    since: str | None = None
 
 
 @dataclass(frozen=True)
@@ -63,6 +81,8 @@ class Stack:
     secrets_file: Path
     notes: list[str]
     """Sentences that the deployment left for a person, such as what is missing on this machine."""
+    client: dict[str, Any] | None = None
+    """How to speak to containers; None where the services are processes."""
 
     @property
     def directory(self) -> Path:
@@ -83,15 +103,69 @@ def read_stack() -> Stack:
             entry.get("ports") or {},
             entry.get("urls") or [],
             entry.get("health") or {},
-            Path(entry["log"]),
+            Path(entry["log"]) if "log" in entry else None,
+            entry.get("container"),
         )
         for name, entry in facts["services"].items()
     ]
-    return Stack(facts["name"], facts["port_offset"], services, Path(facts["secrets_file"]), facts.get("notes", []))
+    return Stack(
+        facts["name"],
+        facts["port_offset"],
+        services,
+        Path(facts["secrets_file"]),
+        facts.get("notes", []),
+        facts.get("client"),
+    )
+
+
+def states(deployed: Stack) -> dict[str, State]:
+    """Return the state of each service that is known to what runs it; of containers, as the host handed it over."""
+    if deployed.client is None:
+        return _processes()
+    told = json.loads(os.environ.get(containers.STATES) or "{}")
+    return {
+        service.name: State(
+            told[service.container][0].upper(),
+            f"container {service.container}",
+            f"{told[service.container][1][:19]}Z" if told[service.container][0] == "running" else None,
+        )
+        for service in deployed.services
+        if service.container in told
+    }
+
+
+def healthy(deployed: Stack, service: StackService) -> bool:
+    """Say whether a service is well, on the host: a container's own address is unknown there, but Docker asks it."""
+    if deployed.client is None or service.container is None:
+        return service.healthy()
+    found = containers.states(deployed.client, [service.container]).get(service.container, {})
+    return found.get("Status") == "running" and found.get("Health", {}).get("Status") == "healthy"
+
+
+def restart(service: StackService) -> str:
+    """Stop and start one service, and return what was done."""
+    client = containers.client_of_stack()
+    if client is None or service.container is None:
+        return supervisorctl("restart", service.name).strip()
+    found = containers.states(client, [service.container]).get(service.container)
+    if found is None:
+        raise UsageError(f"The container {service.container} is not there; {_PUT_UP} makes it.")
+    # Docker's older clients give every container 10 s.
+    containers.docker(client, "restart", "-t", str(found["StopTimeout"]), service.container)
+    return f"{service.name}: restarted"
+
+
+def answers(host: str, port: int) -> bool:
+    """Say whether something listens there."""
+    # A container that is stopped has no address at all.
+    with suppress(OSError), socket.create_connection((host, port), PROBE_SECONDS):
+        return True
+    return False
 
 
 def deploy(**variables: Any) -> None:
     """Run the playbook that puts the stack up, showing what it does. Raises TerminalError when it fails."""
+    refuse_containers()
     offset = os.environ.get("METEO_PORT_OFFSET")
     if offset is None and (stack_directory() / "stack.json").exists():
         offset = str(read_stack().port_offset)
@@ -101,8 +175,22 @@ def deploy(**variables: Any) -> None:
 
 def take_down(*, purge: bool) -> None:
     """Stop every process of the stack; `purge` deletes its data too."""
+    refuse_containers()
     _playbook(
         "down.yml", {"stack_name": stack_name(), "purge": purge}, "The stack was not taken down; see the task above."
+    )
+
+
+def refuse_containers() -> None:
+    """Raise UsageError for a stack of containers: the variables of its inventory are the user's, and unknown here."""
+    if containers.client_of_stack() is None:
+        return
+    deployed = read_stack()
+    chosen = {"stack_name": deployed.name, "port_offset": deployed.port_offset}
+    told = _PUT_UP + "".join(f" -e {name}={value}" for name, value in chosen.items() if value not in ("meteo", 0))
+    raise UsageError(
+        f"The stack '{deployed.name}' runs in containers: `{told}` puts it up; with -e meteo_state=absent it takes it"
+        " down."
     )
 
 
@@ -116,6 +204,30 @@ def supervisorctl(*arguments: str) -> str:
     if "ERROR" in answer.stdout:
         raise TerminalError(f"supervisor: {' '.join(answer.stdout.split())}; ./meteo logs NAME tells more.")
     return answer.stdout
+
+
+def _processes() -> dict[str, State]:
+    try:
+        said = supervisorctl("status")
+    except MeteoError:
+        return {}
+    found = {}
+    for line in said.splitlines():
+        if line.strip():
+            name, word, *rest = line.split(None, 2)
+            detail = " ".join("".join(rest).split())
+            found[name] = State(word, detail, _since(detail))
+    return found
+
+
+def _since(detail: str) -> str | None:
+    """Return when a process began, of the supervisor's words about it."""
+    match = UPTIME.search(detail)
+    if match is None:
+        return None
+    days, hours, minutes, seconds = (int(group or 0) for group in match.groups())
+    begun = datetime.now(UTC) - timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
+    return begun.isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def _playbook(name: str, variables: dict[str, Any], failure: str) -> None:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import re
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
@@ -25,7 +24,6 @@ from meteo_common.settings import load_settings
 EVERY_SECONDS = 5.0
 STYLES = {"ok": "green", "late": "yellow", "stopped": "bold red"}
 STATES = {"ok": "in time", "late": "late", "stopped": "stands still"}
-UPTIME = re.compile(r"uptime (?:(\d+) days?, )?(\d+):(\d\d):(\d\d)")
 WIDTH = 34
 """Of a service in its row: three of them fit into 102 columns."""
 
@@ -68,23 +66,23 @@ def status(
 
 
 def _facts(deployed: stack.Stack, pipeline: dict[str, Any]) -> dict[str, Any]:
-    try:
-        processes = stack.supervisorctl("status")
-    except MeteoError:
-        processes = ""
-    states = {line.split()[0]: line.split(None, 2)[1:] for line in processes.splitlines() if line.strip()}
+    states = stack.states(deployed)
+    known = [service for service in deployed.services if service.name in states]
     with ThreadPoolExecutor(8) as pool:
-        healthy = dict(zip(states, pool.map(_healthy(deployed), states), strict=True))
-    services = [
-        {
-            "name": service.name,
-            "state": states.get(service.name, ["STOPPED"])[0],
-            "detail": " ".join(states.get(service.name, ["", ""])[1:]),
-            "since": _since(" ".join(states.get(service.name, ["", ""])[1:])),
-            "healthy": healthy.get(service.name, False),
-        }
-        for service in deployed.services
-    ]
+        answers = pool.map(stack.StackService.healthy, known)
+        healthy = dict(zip((service.name for service in known), answers, strict=True))
+    services = []
+    for service in deployed.services:
+        state = states.get(service.name, stack.State())
+        services.append(
+            {
+                "name": service.name,
+                "state": state.word,
+                "detail": state.detail,
+                "since": state.since,
+                "healthy": healthy.get(service.name, False),
+            }
+        )
     return {
         "stack": deployed.name,
         "port_offset": deployed.port_offset,
@@ -94,21 +92,6 @@ def _facts(deployed: stack.Stack, pipeline: dict[str, Any]) -> dict[str, Any]:
         # Where no producer tells of them, the file that it left does.
         "providers": [] if pipeline["budgets"] else _provider_warnings(),
     }
-
-
-def _healthy(deployed: stack.Stack) -> Any:
-    services = {service.name: service for service in deployed.services}
-    return lambda name: name in services and services[name].healthy()
-
-
-def _since(detail: str) -> str | None:
-    """Return when a process began, of the supervisor's words about it."""
-    match = UPTIME.search(detail)
-    if match is None:
-        return None
-    days, hours, minutes, seconds = (int(group or 0) for group in match.groups())
-    begun = datetime.now(UTC) - timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
-    return begun.isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def _provider_warnings() -> list[str]:

@@ -25,6 +25,9 @@ def register(app: typer.Typer) -> None:
 def run_tests(
     context: typer.Context,
     everything: Annotated[bool, typer.Option("--all", help="The deployment's tests too.")] = False,
+    containers: Annotated[
+        bool, typer.Option("--containers", help="Only the test of the containers; it installs Docker where it is not.")
+    ] = False,
     long: Annotated[
         bool, typer.Option("--long", help="Only the fault campaigns, in their long form; prints a table of figures.")
     ] = False,
@@ -32,14 +35,18 @@ def run_tests(
     """Run the core's tests; further arguments go to pytest."""
 
     def run() -> None:
-        if everything and long:
-            raise UsageError("--all and --long exclude each other: every test, or the fault campaigns alone.")
+        if everything + long + containers > 1:
+            raise UsageError("Only one of --all, --containers and --long: every other test, or one kind alone.")
         root = project_root()
         if not (root / "tests").is_dir():
             raise UsageError(f"{root} has no tests: run ./meteo from the checkout.")
-        selection = ["--long", "-m", "campaign"] if long else [] if everything else ["-m", "not deployment"]
+        selection = ["-m", "not containers" if everything else "not deployment"]
+        if long or containers:
+            selection = ["--long", "-m", "campaign"] if long else ["-m", "containers"]
         # A selection mostly needs one stack, or none, and is read as it goes.
-        workers = [] if long or context.args else ["-n", str(SIDE_BY_SIDE + everything), "--dist", "loadgroup"]
+        workers = (
+            [] if long or containers or context.args else ["-n", str(SIDE_BY_SIDE + everything), "--dist", "loadgroup"]
+        )
         command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *workers, *selection, *context.args]
         raise SystemExit(subprocess.run(command, cwd=root, env=os.environ, check=False).returncode)
 

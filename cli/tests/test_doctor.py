@@ -17,7 +17,8 @@ import pytest
 
 from conftest import Tenant
 from meteo_cli import doctor
-from meteo_cli.doctor import GUARANTEE, Machine, answers
+from meteo_cli.doctor import GUARANTEE, Machine
+from meteo_cli.stack import answers
 from meteo_common.settings import Settings
 
 Doctor = Callable[..., tuple[int, dict[str, Any], str]]

@@ -69,7 +69,7 @@ def program(tmp_path: Path) -> Program:
         ("exec sql", {}, "There is no tool 'sql'; there are psql, kafka-topics"),
         ("exec psql", {}, "There is no stack 'meteo' yet"),
         ("up -e nothing", {}, "-e expects NAME=VALUE"),
-        ("test --all --long", {}, "--all and --long exclude each other"),
+        ("test --all --long", {}, "Only one of --all, --containers and --long"),
     ],
 )
 def test_wrong_usage_is_one_sentence(program: Program, command: str, extra: dict[str, str], says: str) -> None:

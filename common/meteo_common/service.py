@@ -33,13 +33,13 @@ class Service:
     `stopping` is set by SIGTERM or SIGINT; `beat` says that the loop comes round.
     """
 
-    def __init__(self, name: str, metrics_port: int | None, stale_after: float = STALE_AFTER) -> None:
+    def __init__(self, name: str, listener: tuple[str, int] | None, stale_after: float = STALE_AFTER) -> None:
         self.name = name
         self._stale_after = stale_after
         self.stopping = threading.Event()
         self._last_beat = time.monotonic()
         self._trouble: str | None = None
-        self._server = self._serve(metrics_port) if metrics_port else None
+        self._server = self._serve(listener) if listener else None
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
 
@@ -81,7 +81,7 @@ class Service:
         log.warning("stopping in the middle of the work; the next start finishes it", seconds=STOP_WITHIN)
         os._exit(0)
 
-    def _serve(self, port: int) -> ThreadingHTTPServer:
+    def _serve(self, listener: tuple[str, int]) -> ThreadingHTTPServer:
         service = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -106,10 +106,11 @@ class Service:
                 """A probe every few seconds is no event."""
 
         try:
-            server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+            server = ThreadingHTTPServer(listener, Handler)
         except OSError as error:
             raise UsageError(
-                f"Port {port} for /metrics of {self.name} cannot be opened ({error.strerror}); set METEO_METRICS_PORT."
+                f"Port {listener[1]} for /metrics of {self.name} cannot be opened ({error.strerror}); "
+                "set METEO_METRICS_PORT."
             ) from None
         threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
         return server

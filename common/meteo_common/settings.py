@@ -119,8 +119,14 @@ class Settings(BaseSettings):
     meteo_stack_file: Path | None = Field(
         None, description="the stack's index, as JSON, for the page: its services and links; none = the stack's own"
     )
+    meteo_listen_address: str = Field("127.0.0.1", description="where a service listens for its page and /metrics")
     meteo_page_port: int = Field(8000, description="port of the page and its API", ge=1, le=65535)
     meteo_metrics_port: int | None = Field(None, description="port of /metrics and /healthz", ge=1, le=65535)
+
+    @property
+    def metrics_listener(self) -> tuple[str, int] | None:
+        """Address and port of /metrics and /healthz; None for a command that has none."""
+        return (self.meteo_listen_address, self.meteo_metrics_port) if self.meteo_metrics_port else None
 
     @property
     def zone(self) -> ZoneInfo:

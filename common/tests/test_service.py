@@ -18,7 +18,7 @@ def service() -> Iterator[tuple[Service, str]]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    made = Service("test", port, stale_after=0.5)
+    made = Service("test", ("127.0.0.1", port), stale_after=0.5)
     yield made, f"http://127.0.0.1:{port}"
     made.close()
     for number, handler in handlers.items():

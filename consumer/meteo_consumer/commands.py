@@ -127,7 +127,7 @@ def _consume(until_idle: bool) -> None:
         others = f"; {taken.by_others} records were taken by other consumers" if taken.by_others else ""
         out.print(f"consumed {taken.rows} rows{letters} from {settings.topic_name}{others}")
         return
-    service = Service("consumer", settings.meteo_metrics_port)
+    service = Service("consumer", settings.metrics_listener)
     try:
         consume_forever(settings, service)
     finally:

@@ -15,7 +15,6 @@ from meteo_common.logs import configure_logs
 from meteo_common.service import Service
 from meteo_common.settings import Settings, load_settings
 
-ADDRESS = "127.0.0.1"
 LAST_ANSWERS_SECONDS = 3
 """What is being answered when the service stops is given this long."""
 
@@ -51,7 +50,7 @@ def _serve(settings: Settings, every: float) -> None:
     from meteo_page.watch import Watch
 
     configure_logs("page")
-    listening = _listen(settings.meteo_page_port)
+    listening = _listen(settings.meteo_listen_address, settings.meteo_page_port)
     service = Service("page", None)
     watch = Watch(settings, every)
     # Not the usual registry: the command line has loaded the other services' metrics too, all of them zero here.
@@ -81,11 +80,11 @@ def _serve(settings: Settings, every: float) -> None:
         raise UsageError("The web server ended by itself; the lines above say why.")
 
 
-def _listen(port: int) -> socket.socket:
+def _listen(address: str, port: int) -> socket.socket:
     listening = socket.socket()
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listening.bind((ADDRESS, port))
+        listening.bind((address, port))
     except OSError as error:
         raise UsageError(f"Port {port} of the page cannot be opened ({error.strerror}); set METEO_PAGE_PORT.") from None
     return listening

@@ -107,7 +107,7 @@ def produce_every(settings: Settings, name: str, feeds: Collection[Feed] = FEEDS
     accounts, outbox = Accounts(settings, state), Outbox(state, settings.topic_name)
     api = Api(accounts)
     sources = open_sources(settings, name, api)
-    service = Service("producer", settings.meteo_metrics_port)
+    service = Service("producer", settings.metrics_listener)
     try:
         poll = Poll(
             sources, Coordinates(settings, api), outbox, settings.forecast_every, feeds, stopping=service.stopping

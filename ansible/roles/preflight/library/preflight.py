@@ -33,9 +33,18 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "memory_mb": {"type": "int", "required": True},
     "disk_mb": {"type": "int", "required": True},
     "java": {"type": "int", "required": True},
+    "docker_program": {"type": "str", "default": "docker"},
 }
 # From here on the kernel gives ports to outgoing connections.
 EPHEMERAL = 32768
+# A container brings its own programs.
+NOTHING_OF_THE_HOST: dict[str, Any] = {
+    "java_home": "",
+    "postgres_bin": "",
+    "monitoring_programs": {},
+    "monitoring_missing": "",
+    "grafana": {"program": "", "home": "", "missing": ""},
+}
 # What watches the platform: Debian's package and program, and the name that its makers gave it.
 MONITORING = {
     "prometheus": ("prometheus", "prometheus"),
@@ -46,8 +55,6 @@ MONITORING = {
 
 
 def wrong_names(params: dict[str, Any]) -> Iterator[str]:
-    if params["runtime"] != "process":
-        yield f"The runtime '{params['runtime']}' does not exist yet; use an inventory with runtime=process."
     if not re.fullmatch(r"[a-z][a-z0-9-]{0,29}", params["stack_name"]):
         yield (
             f"The stack name '{params['stack_name']}' cannot be used: expected up to 30 of a-z, 0-9 and -, "
@@ -221,6 +228,18 @@ def find_grafana() -> dict[str, str]:
     }
 
 
+def no_docker(program: str) -> Iterator[str]:
+    """What keeps containers from being started here."""
+    if os.geteuid() != 0:
+        yield "The runtime docker needs root: run the playbook by sudo, or as root."
+    if shutil.which(program) is None:
+        yield "There is no Docker on this machine; install it (Debian: apt-get install docker.io)."
+        return
+    said = subprocess.run([program, "info"], capture_output=True, text=True, check=False)
+    if said.returncode:
+        yield f"Docker does not answer ({said.stderr.strip()}); start it: systemctl start docker."
+
+
 def needed_ports(ports: dict[str, list[str]]) -> dict[str, list[str]]:
     """The ports without those of programs that are not installed: what else listens there is in nobody's way."""
     unused = set() if find_grafana()["program"] else {"grafana"}
@@ -233,6 +252,11 @@ def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENTS)
     params = module.params
     wrong = list(wrong_names(params))
+    if params["runtime"] == "docker":
+        wrong += [*no_docker(params["docker_program"]), *too_little(params, running=True)]
+        if wrong:
+            module.fail_json(msg="\n".join(wrong))
+        module.exit_json(changed=False, **NOTHING_OF_THE_HOST)
     java_home, no_java = find_java(params["java"])
     postgres_bin, no_postgres = find_postgres()
     wrong += [sentence for sentence in (no_java, no_postgres) if sentence]

@@ -1,0 +1,104 @@
+#!/usr/bin/python
+"""The files of one service in a container, and its place in stack.json."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible.module_utils import rendering
+from ansible.module_utils.supervision import Stack, write
+
+DOCUMENTATION = """
+module: container_files
+short_description: What a service's container is given to read
+description: Returns a hash of it, by which the container knows whether it must start again.
+options: {}
+"""
+
+ARGUMENTS: dict[str, dict[str, Any]] = {
+    "stack_directory": {"type": "path", "required": True},
+    "name": {"type": "str", "required": True},
+    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+    "container": {"type": "str", "required": True},
+    "owner": {"type": "int", "required": True},
+    "data": {"type": "str", "required": True},
+    "argv": {"type": "list", "elements": "str", "default": []},
+    "env": {"type": "dict", "default": {}},
+    "secrets": {"type": "dict", "default": {}, "no_log": True},
+    "files": {"type": "list", "elements": "dict", "default": []},
+    "contents": {"type": "list", "elements": "str", "default": [], "no_log": True},
+    "dirs": {"type": "list", "elements": "str", "default": []},
+    "prepare": {"type": "list", "elements": "dict", "default": []},
+    "fingerprint": {"type": "str", "default": ""},
+    "ports": {"type": "dict", "default": {}},
+    "urls": {"type": "list", "elements": "dict", "default": []},
+    "health": {"type": "dict", "default": {}},
+    "limits": {"type": "dict", "default": {}},
+    "needs": {"type": "list", "elements": "str", "default": []},
+}
+
+
+def script(wanted: dict[str, Any]) -> str:
+    """What the container runs: it makes its data ready once, then becomes the server."""
+    lines = [*rendering.head(wanted["data"], wanted), "set -e"]
+    lines += [f"mkdir -p {shlex.quote(directory)}" for directory in wanted["dirs"]]
+    for step in wanted["prepare"]:
+        lines.append(f"[ -e {shlex.quote(step['creates'])} ] || {shlex.join(step['argv'])}")
+    return "\n".join([*lines, f"exec {shlex.join(wanted['argv'])}", ""])
+
+
+def own(home: Path, user: int) -> bool:
+    """Give the files to the container's user; the directories stay the host's."""
+    changed = False
+    for path in home.rglob("*"):
+        if path.is_file() and path.stat().st_uid != user:
+            os.chown(path, user, user)
+            changed = True
+    return changed
+
+
+def from_network(wanted: dict[str, Any]) -> dict[str, Any]:
+    """The health check as other containers can make it: programs are the container's own."""
+    health = wanted["health"]
+    if health.get("argv") or health.get("tcp"):
+        return {"host": wanted["name"], "tcp": health.get("tcp") or next(iter(wanted["ports"].values()))}
+    return health
+
+
+def register(stack: Stack, wanted: dict[str, Any]) -> None:
+    """Tell stack.json what runs."""
+    index = stack.description()
+    index["services"].pop(wanted["name"], None)
+    if wanted["state"] == "present" and wanted["argv"]:
+        kept = ("container", "ports", "urls", "needs")
+        index["services"][wanted["name"]] = {**{name: wanted[name] for name in kept}, "health": from_network(wanted)}
+    write(stack.index.resolve(), json.dumps(index, indent=2) + "\n", 0o644)
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec=ARGUMENTS)
+    wanted = module.params
+    stack = Stack(wanted["stack_directory"])
+    home = stack.directory / "services" / wanted["name"]
+    register(stack, wanted)
+    if wanted["state"] == "absent":
+        present = home.exists()
+        shutil.rmtree(home, ignore_errors=True)
+        module.exit_json(changed=present)
+    texts = rendering.texts(home, wanted)
+    if wanted["argv"]:
+        texts[home / "run"] = (script(wanted), 0o500)
+    changed = rendering.converge(home, texts)
+    owned = own(home, wanted["owner"])
+    module.exit_json(changed=bool(changed) or owned, hash=rendering.digest(texts, wanted["fingerprint"]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,45 @@
+"""The files of a service: what its templates say, and a script that is its process."""
+
+from __future__ import annotations
+
+import hashlib
+import shlex
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.supervision import write
+
+
+def texts(home: Path, wanted: dict[str, Any]) -> dict[Path, tuple[str, int]]:
+    """Text and permissions of each file that the service's templates make, by its path."""
+    return {
+        home / file["path"]: (text, int(file.get("mode") or "0644", 8))
+        for file, text in zip(wanted["files"], wanted["contents"], strict=True)
+    }
+
+
+def head(data: str, wanted: dict[str, Any]) -> list[str]:
+    """The first lines of the script that becomes the service: where it works, what it may open, its environment."""
+    lines = ["#!/bin/sh", f"cd {shlex.quote(data)} || exit 1", "umask 022"]
+    if open_files := wanted["limits"].get("open_files"):
+        lines.append(f'ulimit -n {int(open_files)} 2>/dev/null || ulimit -n "$(ulimit -Hn)"')
+    values = {**wanted["env"], **wanted["secrets"]}
+    return lines + [f"export {key}={shlex.quote(str(value))}" for key, value in sorted(values.items())]
+
+
+def converge(home: Path, wanted: dict[Path, tuple[str, int]]) -> list[str]:
+    """Make the directory hold these files and no others; the paths that changed."""
+    changed = [str(path) for path, (text, mode) in wanted.items() if write(path, text, mode)]
+    for path in sorted(home.rglob("*")):
+        if path.is_file() and path not in wanted:
+            path.unlink()
+            changed.append(str(path))
+    return changed
+
+
+def digest(wanted: dict[Path, tuple[str, int]], fingerprint: str) -> str:
+    """A hash of all files: the service starts again when, and only when, it is another."""
+    found = hashlib.sha256(fingerprint.encode())
+    for path, (text, _) in sorted(wanted.items()):
+        found.update(f"{path}\0{text}\0".encode())
+    return found.hexdigest()

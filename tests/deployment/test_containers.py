@@ -1,0 +1,204 @@
+"""The second runtime: the whole platform as containers, deployed by the project's own inventory."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+import yaml
+from kafka import KafkaConsumer, KafkaProducer
+
+from .conftest import ANSIBLE, PROJECT, Deployment, Run
+from .containers import ansible_playbook, daemon, make_images, run
+
+pytestmark = [
+    pytest.mark.deployment,
+    pytest.mark.containers,
+    pytest.mark.skipif(os.geteuid() != 0, reason="only root can start a Docker daemon"),
+]
+
+OFFSET = 250
+METEO = Path(sys.executable).parent / "meteo"
+CONTAINERS = {
+    *("kafka", "postgres", "namenode", "datanode", "resourcemanager", "nodemanager", "hbase-master", "hbase-thrift"),
+    *("producer", "consumer", "export", "aggregate", "page"),
+    *("prometheus", "alertmanager", "node-exporter", "postgres-exporter"),
+}
+HEALTHY_SECONDS = 240
+
+
+@dataclass(frozen=True)
+class Containers:
+    """The stack `containers`, and what deploys and looks at it."""
+
+    program: str
+    variables: dict[str, Any]
+    deployment: Deployment
+
+    def playbook(self, **variables: Any) -> Run:
+        """Run the playbook as docs/containers.md says."""
+        given = {"stack_name": "containers", "port_offset": OFFSET, **self.variables, **variables}
+        program = ansible_playbook()
+        ran = subprocess.run(
+            [program, "-i", ANSIBLE / "inventory.ini", ANSIBLE / "site.yml", "-e", json.dumps(given)],
+            cwd=ANSIBLE,
+            env={**os.environ, "PATH": f"{program.parent}:{os.environ['PATH']}"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=900,
+            check=False,
+        )
+        return Run(ran.returncode, ran.stdout)
+
+    def meteo(self, *arguments: str, code: int = 0) -> str:
+        """Run the command line as a user of the machine does; its output."""
+        ran = subprocess.run(
+            [METEO, "--stack", "containers", *arguments],
+            env={**os.environ, "METEO_PROJECT": str(PROJECT)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        assert ran.returncode == code, f"meteo {' '.join(arguments)}: {ran.returncode}\n{ran.stdout}"
+        return ran.stdout
+
+    def inspect(self) -> dict[str, dict[str, Any]]:
+        """Return what Docker knows of each container of the stack, by the service's name."""
+        names = run(self.program, "ps", "--all", "--format", "{{.Names}}").split()
+        own = [name for name in names if name.startswith("containers-")]
+        found = json.loads(run(self.program, "inspect", *own)) if own else []
+        return {each["Name"].removeprefix("/containers-"): each for each in found}
+
+    def unwell(self) -> list[str]:
+        """Return the containers that are not healthy, with their states."""
+        states = {name: each["State"] for name, each in self.inspect().items()}
+        return [f"{name}: {state['Status']}" for name, state in states.items() if not is_healthy(state)]
+
+    def wait_until_healthy(self) -> None:
+        """Wait until every container is."""
+        end = time.monotonic() + HEALTHY_SECONDS
+        while unwell := self.unwell():
+            assert time.monotonic() < end, f"not healthy within {HEALTHY_SECONDS} s: {', '.join(unwell)}"
+            time.sleep(1)
+
+    def port(self, number: int) -> int:
+        """Return a port of the table as this stack has it."""
+        return number + OFFSET
+
+
+def is_healthy(state: dict[str, Any]) -> bool:
+    return bool(state["Status"] == "running" and state.get("Health", {}).get("Status") == "healthy")
+
+
+@pytest.fixture(scope="module")
+def containers() -> Iterator[Containers]:
+    """The stack, deployed from nothing; nothing is left of it."""
+    with daemon() as program:
+        made = Containers(program, make_images(program), Deployment("containers", OFFSET))
+        made.playbook(meteo_state="absent", purge=True)
+        first = made.playbook()
+        assert first.code == 0, first.output
+        yield made
+        made.playbook(meteo_state="absent", purge=True)
+
+
+def test_everything_runs_and_is_healthy(containers: Containers) -> None:
+    assert set(containers.inspect()) == CONTAINERS
+    assert containers.unwell() == []
+
+
+def test_a_second_run_changes_nothing(containers: Containers) -> None:
+    again = containers.playbook()
+    assert (again.code, again.changed) == (0, 0), again.output
+
+
+def test_no_container_may_more_than_it_needs(containers: Containers) -> None:
+    secrets = yaml.safe_load((containers.deployment.directory / "secrets.yml").read_text("utf-8"))
+    for name, each in containers.inspect().items():
+        host = each["HostConfig"]
+        assert int(each["Config"]["User"].partition(":")[0]) > 0, name
+        assert host["ReadonlyRootfs"], name
+        assert not host["Privileged"], name
+        assert host["RestartPolicy"]["Name"] == "unless-stopped", name
+        assert host["LogConfig"] == {"Type": "json-file", "Config": {"max-file": "4", "max-size": "20m"}}, name
+        assert {bind["HostIp"] for binds in host["PortBindings"].values() for bind in binds} <= {"127.0.0.1"}, name
+        told = json.dumps(each)
+        assert [secret for secret, value in secrets.items() if value in told] == [], name
+
+
+def test_weather_flows_through_all_of_them(containers: Containers) -> None:
+    containers.meteo("produce", "--source", "replay", "--from", "2013-07-01", "--to", "2013-07-10")
+    containers.meteo("consume", "--until-idle")
+    containers.meteo("export")
+    containers.meteo("aggregate", "--engine", "yarn")
+    assert "0 mismatches" in containers.meteo("reconcile", "--deep")
+    assert "replay:JFK" in containers.meteo("query", "--date", "2013-07-01")
+
+
+def test_the_host_speaks_to_kafka(containers: Containers) -> None:
+    servers = f"127.0.0.1:{containers.port(9092)}"
+    producer = KafkaProducer(bootstrap_servers=servers)
+    sent = producer.send("weather-api", b"from the host").get(30)
+    producer.close()
+    wanted = {"auto_offset_reset": "earliest", "consumer_timeout_ms": 20_000}
+    consumer = KafkaConsumer("weather-api", bootstrap_servers=servers, **wanted)
+    assert any(record.value == b"from the host" and record.offset == sent.offset for record in consumer)
+    consumer.close()
+
+
+def test_a_file_opens_from_the_namenodes_page(containers: Containers) -> None:
+    """The page asks for this address; curl and browsers take a name that ends in .localhost for their own machine."""
+    page = f"http://127.0.0.1:{containers.port(9870)}"
+    assert requests.get(f"{page}/explorer.html", timeout=10).ok
+    address = f"{page}/webhdfs/v1/user/hdfs/weather/dt=2013-07-01/aggregates.jsonl?op=OPEN"
+    lines = run("curl", "-sSfL", address).splitlines()
+    assert {json.loads(line)["station_id"] for line in lines} == {"replay:EWR", "replay:JFK", "replay:LGA"}
+
+
+def test_each_target_of_prometheus_is_up(containers: Containers) -> None:
+    address = f"http://127.0.0.1:{containers.port(9090)}/api/v1/query"
+
+    def up() -> dict[str, str]:
+        found = requests.get(address, params={"query": "up"}, timeout=10).json()["data"]["result"]
+        return {each["metric"]["job"]: each["value"][1] for each in found}
+
+    end = time.monotonic() + 120
+    while not (now := up()) or set(now.values()) != {"1"}:
+        assert time.monotonic() < end, now
+        time.sleep(1)
+    assert len(now) >= 16
+
+
+def test_each_comes_back_when_it_is_killed_and_nothing_is_lost(containers: Containers) -> None:
+    before = {name: each["State"] for name, each in containers.inspect().items()}
+    for state in before.values():
+        os.kill(state["Pid"], signal.SIGKILL)
+    containers.wait_until_healthy()
+    assert {name: each["RestartCount"] for name, each in containers.inspect().items()} == dict.fromkeys(before, 1)
+    containers.meteo("produce", "--source", "replay", "--from", "2013-07-11", "--to", "2013-07-12")
+    for command in (("consume", "--until-idle"), ("export",), ("aggregate",)):
+        containers.meteo(*command)
+    assert "0 mismatches" in containers.meteo("reconcile", "--deep")
+
+
+def test_all_of_it_goes_away(containers: Containers) -> None:
+    gone = containers.playbook(meteo_state="absent", purge=True)
+    assert gone.code == 0, gone.output
+    assert containers.inspect() == {}
+    assert "containers-" not in run(containers.program, "volume", "ls", "--quiet")
+    assert "containers-infra-kafka" not in run(containers.program, "network", "ls")
+    assert not containers.deployment.directory.exists()
