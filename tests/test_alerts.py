@@ -75,6 +75,8 @@ def render(tmp_path_factory: pytest.TempPathFactory) -> Any:
             "preflight_monitoring_programs": {},
             "preflight_monitoring_missing": "",
             "runtime": "process",
+            # Not that of a stack that another test of this process has put up.
+            "port_offset": 0,
             **variables,
         }
         command: list[str | Path] = [

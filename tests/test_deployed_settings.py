@@ -25,7 +25,7 @@ SECRETS = {
 OF_THE_STACK = {
     "BOOTSTRAP_SERVERS", "DATABASE_URL", "HDFS_URL", "HBASE_HOST", "HBASE_PORT", "CONSUMER_INSTANCE",
     "HADOOP_CONF_DIR", "HADOOP_CLASSPATH_JARS", "METEO_STATE_DIR", "METEO_METRICS_PORT",
-    "METEO_STACK_FILE", "METEO_PAGE_PORT",
+    "METEO_STACK_FILE", "METEO_PAGE_PORT", "METEO_LISTEN_ADDRESS",
 }  # fmt: skip
 """Settings that a deployment makes itself: its services speak to its servers, whatever the user's tools speak to."""
 

@@ -75,6 +75,7 @@ def described(directory: Path, grafana: dict[str, str]) -> dict[str, Any]:
             **os.environ,
             "ANSIBLE_ROLES_PATH": f"{directory / 'roles'}:{ANSIBLE / 'roles'}",
             "ANSIBLE_LOOKUP_PLUGINS": str(ANSIBLE / "lookup_plugins"),
+            "ANSIBLE_LIBRARY": str(ANSIBLE / "library"),
             "ANSIBLE_LOCALHOST_WARNING": "false",
             "LC_ALL": "C.UTF-8",
         },
