@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import shutil
@@ -13,7 +12,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible.module_utils import rendering
-from ansible.module_utils.supervision import Stack, write
+from ansible.module_utils.supervision import Stack
 
 DOCUMENTATION = """
 module: container_files
@@ -23,25 +22,10 @@ options: {}
 """
 
 ARGUMENTS: dict[str, dict[str, Any]] = {
-    "stack_directory": {"type": "path", "required": True},
-    "name": {"type": "str", "required": True},
-    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+    **rendering.ARGUMENTS,
     "container": {"type": "str", "required": True},
     "owner": {"type": "int", "required": True},
     "data": {"type": "str", "required": True},
-    "argv": {"type": "list", "elements": "str", "default": []},
-    "env": {"type": "dict", "default": {}},
-    "secrets": {"type": "dict", "default": {}, "no_log": True},
-    "files": {"type": "list", "elements": "dict", "default": []},
-    "contents": {"type": "list", "elements": "str", "default": [], "no_log": True},
-    "dirs": {"type": "list", "elements": "str", "default": []},
-    "prepare": {"type": "list", "elements": "dict", "default": []},
-    "fingerprint": {"type": "str", "default": ""},
-    "ports": {"type": "dict", "default": {}},
-    "urls": {"type": "list", "elements": "dict", "default": []},
-    "health": {"type": "dict", "default": {}},
-    "limits": {"type": "dict", "default": {}},
-    "needs": {"type": "list", "elements": "str", "default": []},
 }
 
 
@@ -74,12 +58,9 @@ def from_network(wanted: dict[str, Any]) -> dict[str, Any]:
 
 def register(stack: Stack, wanted: dict[str, Any]) -> None:
     """Tell stack.json what runs."""
-    index = stack.description()
-    index["services"].pop(wanted["name"], None)
-    if wanted["state"] == "present" and wanted["argv"]:
-        kept = ("container", "ports", "urls", "needs")
-        index["services"][wanted["name"]] = {**{name: wanted[name] for name in kept}, "health": from_network(wanted)}
-    write(stack.index.resolve(), json.dumps(index, indent=2) + "\n", 0o644)
+    told = {name: wanted[name] for name in ("container", "ports", "urls", "needs")}
+    runs = wanted["state"] == "present" and wanted["argv"]
+    stack.register(wanted["name"], {**told, "health": from_network(wanted)} if runs else None)
 
 
 def main() -> None:

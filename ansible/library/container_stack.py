@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 import time
@@ -11,7 +10,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible.module_utils.supervision import HEALTH_TIMEOUT, LOG_LINES, Stack, UnwellError, write
+from ansible.module_utils.supervision import HEALTH_TIMEOUT, LOG_LINES, Stack, UnwellError
 
 DOCUMENTATION = """
 module: container_stack
@@ -38,20 +37,16 @@ def start(stack: Stack, params: dict[str, Any]) -> bool:
     changed = not stack.directory.is_dir()
     stack.directory.mkdir(mode=0o755, parents=True, exist_ok=True)
     # A file that is mounted alone would stay what it was when another takes its name; a directory shows the new one.
-    known, index = stack.services(), stack.directory / "index"
+    index = stack.directory / "index"
     index.mkdir(exist_ok=True)
+    if stack.index.exists() and not stack.index.is_symlink():
+        raise UnwellError(
+            f"The stack {params['name']} is there as processes: ./meteo down --purge deletes it; or take another name."
+        )
     if not stack.index.is_symlink():
-        stack.index.unlink(missing_ok=True)
         stack.index.symlink_to(index / "stack.json")
-    head = {
-        "name": params["name"],
-        "port_offset": params["port_offset"],
-        "runtime": "docker",
-        "client": params["client"],
-        "secrets_file": params["secrets_file"],
-        "notes": params["notes"],
-    }
-    return write(stack.index.resolve(), json.dumps({**head, "services": known}, indent=2) + "\n", 0o644) or changed
+    facts = {name: params[name] for name in ("name", "port_offset", "client", "secrets_file", "notes")}
+    return stack.introduce("docker", **facts) or changed
 
 
 def health(program: str, container: str) -> str:
@@ -89,11 +84,27 @@ def docker(program: str, *arguments: str) -> str:
     return said.stdout
 
 
+def containers(program: str) -> set[str]:
+    """The names of all containers, also of those that have ended."""
+    return set(docker(program, "ps", "--all", "--format", "{{.Names}}").split())
+
+
+def remove_network(program: str, network: str) -> None:
+    """Remove it where it is there; a container of somebody else's in it is told by Docker."""
+    if network not in docker(program, "network", "ls", "--format", "{{.Name}}").split():
+        return
+    attached = docker(program, "network", "inspect", "--format", "{{range .Containers}}{{.Name}} {{end}}", network)
+    # Seen with Docker 20.10 after a container was killed and came back: its endpoint outlived it.
+    for name in set(attached.split()) - containers(program):
+        docker(program, "network", "disconnect", "--force", network, name)
+    docker(program, "network", "rm", network)
+
+
 def remove(stack: Stack, params: dict[str, Any]) -> tuple[bool, bool]:
     """Remove the containers, those that nobody needs first, and the network; tell what was there."""
     program, services = params["program"], stack.services()
     names = {entry["container"]: name for name, entry in services.items()}
-    here = {found for found in docker(program, "ps", "--all", "--format", "{{.Names}}").split() if found in names}
+    here = containers(program) & names.keys()
     removed = bool(here)
     while here:
         wanted = {need for each in here for need in services[names[each]]["needs"]}
@@ -103,9 +114,7 @@ def remove(stack: Stack, params: dict[str, Any]) -> tuple[bool, bool]:
         docker(program, "stop", *last)
         docker(program, "rm", *last)
         here -= set(last)
-    network = params["client"]["network"]
-    if network in docker(program, "network", "ls", "--format", "{{.Name}}").split():
-        docker(program, "network", "rm", network)
+    remove_network(program, params["client"]["network"])
     purged = params["purge"] and stack.directory.exists()
     if purged:
         volumes = docker(program, "volume", "ls", "--format", "{{.Name}}").split()

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import shutil
@@ -16,7 +15,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible.module_utils import rendering
-from ansible.module_utils.supervision import Stack, UnwellError, wait_until_well, write
+from ansible.module_utils.supervision import Stack, UnwellError, wait_until_well
 
 DOCUMENTATION = """
 module: process_service
@@ -25,25 +24,7 @@ description: Restarts the service when, and only when, something of its descript
 options: {}
 """
 
-ARGUMENTS: dict[str, dict[str, Any]] = {
-    "stack_directory": {"type": "path", "required": True},
-    "name": {"type": "str", "required": True},
-    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-    "argv": {"type": "list", "elements": "str", "default": []},
-    "env": {"type": "dict", "default": {}},
-    "secrets": {"type": "dict", "default": {}, "no_log": True},
-    "files": {"type": "list", "elements": "dict", "default": []},
-    "contents": {"type": "list", "elements": "str", "default": [], "no_log": True},
-    "dirs": {"type": "list", "elements": "str", "default": []},
-    "prepare": {"type": "list", "elements": "dict", "default": []},
-    "fingerprint": {"type": "str", "default": ""},
-    "ports": {"type": "dict", "default": {}},
-    "urls": {"type": "list", "elements": "dict", "default": []},
-    "health": {"type": "dict", "default": {}},
-    "stop": {"type": "dict", "default": {}},
-    "limits": {"type": "dict", "default": {}},
-    "needs": {"type": "list", "elements": "str", "default": []},
-}
+ARGUMENTS: dict[str, dict[str, Any]] = {**rendering.ARGUMENTS, "stop": {"type": "dict", "default": {}}}
 
 
 class Service:
@@ -99,17 +80,8 @@ class Service:
 
     def register(self) -> None:
         """Tell stack.json what runs; a set of files without a program is nothing to look at there."""
-        index = self.stack.description()
-        index["services"].pop(self.name, None)
-        if self.wanted["argv"]:
-            index["services"][self.name] = {
-                "ports": self.wanted["ports"],
-                "urls": self.wanted["urls"],
-                "health": self.wanted["health"],
-                "log": str(self.stack.log(self.name)),
-                "needs": self.wanted["needs"],
-            }
-        write(self.stack.index, json.dumps(index, indent=2) + "\n", 0o644)
+        told = {name: self.wanted[name] for name in ("ports", "urls", "health", "needs")}
+        self.stack.register(self.name, {**told, "log": str(self.stack.log(self.name))} if self.wanted["argv"] else None)
 
     def prepare(self) -> bool:
         """Run once what the data directory needs before the first start."""
@@ -170,9 +142,7 @@ class Service:
         present = self.program.exists()
         self.program.unlink(missing_ok=True)
         shutil.rmtree(self.home, ignore_errors=True)
-        index = self.stack.description()
-        if index["services"].pop(self.name, None):
-            write(self.stack.index, json.dumps(index, indent=2) + "\n", 0o644)
+        self.stack.register(self.name, None)
         if calls:
             calls.reloadConfig()
         return present or state is not None

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -76,15 +75,8 @@ def start(stack: Stack, params: dict[str, Any]) -> bool:
             changed = True
     if stack.socket.parent.stat().st_uid != os.getuid():
         raise UnwellError(f"{stack.socket.parent} belongs to another user; remove it.")
-    index = stack.description() if stack.index.exists() else {"services": {}}
-    head = {
-        "name": params["name"],
-        "port_offset": params["port_offset"],
-        "runtime": "process",
-        "secrets_file": params["secrets_file"],
-        "notes": params["notes"],
-    }
-    changed |= write(stack.index, json.dumps({**head, "services": index["services"]}, indent=2) + "\n", 0o644)
+    facts = {name: params[name] for name in ("name", "port_offset", "secrets_file", "notes")}
+    changed |= stack.introduce("process", **facts)
     path = stack.run / "supervisor.conf"
     changed |= write(path, configuration(stack, params["name"]), 0o600)
     if stack.supervisor():

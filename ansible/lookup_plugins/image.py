@@ -19,6 +19,8 @@ options:
     required: true
 """
 
+SERVERS = ("kafka", "hbase")
+"""Built by one Dockerfile."""
 CODE = ("common", "producer", "consumer", "Hadoop", "page", "cli")
 
 
@@ -40,6 +42,8 @@ def content_hash(project: Path, component: str, base: str) -> str:
 
 def files(project: Path, component: str) -> Iterator[Path]:
     yield from sorted(path for path in (project / "stack" / component).iterdir() if path.is_file())
+    if component in SERVERS:
+        yield project / "stack" / "server" / "Dockerfile"
     # Hadoop's image is made from that of our services: its Streaming tasks run our code.
     if component == "hadoop":
         yield from files(project, "services")

@@ -9,6 +9,26 @@ from typing import Any
 
 from ansible.module_utils.supervision import write
 
+ARGUMENTS: dict[str, dict[str, Any]] = {
+    "stack_directory": {"type": "path", "required": True},
+    "name": {"type": "str", "required": True},
+    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+    "argv": {"type": "list", "elements": "str", "default": []},
+    "env": {"type": "dict", "default": {}},
+    "secrets": {"type": "dict", "default": {}, "no_log": True},
+    "files": {"type": "list", "elements": "dict", "default": []},
+    "contents": {"type": "list", "elements": "str", "default": [], "no_log": True},
+    "dirs": {"type": "list", "elements": "str", "default": []},
+    "prepare": {"type": "list", "elements": "dict", "default": []},
+    "fingerprint": {"type": "str", "default": ""},
+    "ports": {"type": "dict", "default": {}},
+    "urls": {"type": "list", "elements": "dict", "default": []},
+    "health": {"type": "dict", "default": {}},
+    "limits": {"type": "dict", "default": {}},
+    "needs": {"type": "list", "elements": "str", "default": []},
+}
+"""What of a service's description every runtime needs."""
+
 
 def texts(home: Path, wanted: dict[str, Any]) -> dict[Path, tuple[str, int]]:
     """Text and permissions of each file that the service's templates make, by its path."""

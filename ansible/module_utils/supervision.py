@@ -47,6 +47,22 @@ class Stack:
         found: dict[str, Any] = self.description()["services"] if self.index.exists() else {}
         return found
 
+    def introduce(self, runtime: str, **facts: Any) -> bool:
+        """Tell stack.json what the stack as a whole is; what it knows of services stays."""
+        return self._write({**facts, "runtime": runtime, "services": self.services()})
+
+    def register(self, name: str, service: dict[str, Any] | None) -> None:
+        """Tell stack.json what is known of a service; None: nothing is there to look at."""
+        index = self.description()
+        index["services"].pop(name, None)
+        if service is not None:
+            index["services"][name] = service
+        self._write(index)
+
+    def _write(self, index: dict[str, Any]) -> bool:
+        # Through a link: containers have the directory that it leads to.
+        return write(self.index.resolve(), json.dumps(index, indent=2) + "\n", 0o644)
+
     def log(self, name: str) -> Path:
         return self.logs / f"{name}.log"
 

@@ -46,25 +46,27 @@ class Deployment:
     name: str
     offset: int
     inventory: Path = ANSIBLE / "inventory" / "embedded.ini"
+    program: Path = PROGRAMS / "ansible-playbook"
+    variables: dict[str, Any] = field(default_factory=dict)
 
     @property
     def directory(self) -> Path:
         return meteo_home() / "stacks" / self.name
 
     def playbook(self, book: str, environment: dict[str, str] | None = None, **variables: Any) -> Run:
-        given = {"stack_name": self.name, "port_offset": self.offset, **variables}
+        given = {"stack_name": self.name, "port_offset": self.offset, **self.variables, **variables}
         command: list[str | Path] = [
-            PROGRAMS / "ansible-playbook",
+            self.program,
             *("-i", self.inventory, ANSIBLE / book, "-e", json.dumps(given)),
         ]
         ran = subprocess.run(
             command,
             cwd=ANSIBLE,
-            env={**os.environ, "PATH": f"{PROGRAMS}:{os.environ['PATH']}", **(environment or {})},
+            env={**os.environ, "PATH": f"{self.program.parent}:{os.environ['PATH']}", **(environment or {})},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=400,
+            timeout=900,
             check=False,
         )
         return Run(ran.returncode, ran.stdout)

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from meteo_common.settings import meteo_home
 
@@ -18,6 +19,14 @@ IMAGES = Path(__file__).with_name("images")
 BASE = "meteo-test/base:bookworm"
 ANSIBLE = "ansible==12.3.0"
 """The package that brings community.docker, and the ansible-core that the platform has itself."""
+STAND_INS = {
+    "postgres": "postgresql-15",
+    "prometheus": "prometheus",
+    "alertmanager": "prometheus-alertmanager",
+    "node-exporter": "prometheus-node-exporter",
+    "postgres-exporter": "prometheus-postgres-exporter",
+}
+"""Debian's package for each image of others; Grafana's is not to be had."""
 PACKAGES = ("docker.io", "debootstrap", "iptables")
 
 
@@ -68,22 +77,25 @@ def answers(program: str) -> bool:
         return False
 
 
-def make_images(program: str) -> dict[str, str]:
+def make_images(program: str) -> dict[str, Any]:
     """Return the variables that name the base image and the stand-ins; what is not there yet is made."""
     if not has(program, BASE):
         make_base(program)
-    stand_ins = {path.name: f"meteo-test/{path.name}:bookworm" for path in sorted(IMAGES.iterdir())}
-    for name, tag in stand_ins.items():
+    named = {}
+    for name, package in STAND_INS.items():
+        tag = named[f"docker_{name.replace('-', '_')}_image"] = f"meteo-test/{name}:bookworm"
+        arguments = {"BASE": BASE, "NAME": name, "PACKAGE": package}
+        given = [word for key, value in arguments.items() for word in ("--build-arg", f"{key}={value}")]
+        file = IMAGES / f"{'postgres' if name == 'postgres' else 'monitoring'}.Dockerfile"
         # What did not change comes out of the builder's cache.
         subprocess.run(
-            [program, "build", "--quiet", "--build-arg", f"BASE={BASE}", "--tag", tag, IMAGES / name],
+            [program, "build", "--quiet", *given, "--tag", tag, "--file", file, IMAGES],
             env={**os.environ, "DOCKER_BUILDKIT": "1"},
             check=True,
             stdout=subprocess.DEVNULL,
             timeout=600,
         )
-    named = {f"docker_{name.replace('-', '_')}_image": tag for name, tag in stand_ins.items()}
-    return {"docker_program": program, "docker_base_image": BASE, **named}
+    return {"docker_program": program, "docker_base_image": BASE, "grafana_enabled": False, **named}
 
 
 def has(program: str, image: str) -> bool:
@@ -107,7 +119,8 @@ def make_base(program: str) -> None:
 
 def ansible_playbook() -> Path:
     """Return the program of an Ansible that has community.docker, in an environment of its own."""
-    home = meteo_home() / "venvs" / f"test-{ANSIBLE.replace('==', '-')}"
+    # Not among the stack's own, in a directory of the services' user.
+    home = meteo_home() / f"test-{ANSIBLE.replace('==', '-')}"
     program = home / "bin" / "ansible-playbook"
     if not program.exists():
         uv = meteo_home() / "uv" / "bin" / "uv"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ import requests
 import yaml
 from kafka import KafkaConsumer, KafkaProducer
 
-from .conftest import ANSIBLE, PROJECT, Deployment, Run
+from .conftest import ANSIBLE, PROJECT, Deployment
 from .containers import ansible_playbook, daemon, make_images, run
 
 pytestmark = [
@@ -41,25 +42,8 @@ HEALTHY_SECONDS = 240
 class Containers:
     """The stack `containers`, and what deploys and looks at it."""
 
-    program: str
-    variables: dict[str, Any]
+    docker: str
     deployment: Deployment
-
-    def playbook(self, **variables: Any) -> Run:
-        """Run the playbook as docs/containers.md says."""
-        given = {"stack_name": "containers", "port_offset": OFFSET, **self.variables, **variables}
-        program = ansible_playbook()
-        ran = subprocess.run(
-            [program, "-i", ANSIBLE / "inventory.ini", ANSIBLE / "site.yml", "-e", json.dumps(given)],
-            cwd=ANSIBLE,
-            env={**os.environ, "PATH": f"{program.parent}:{os.environ['PATH']}"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=900,
-            check=False,
-        )
-        return Run(ran.returncode, ran.stdout)
 
     def meteo(self, *arguments: str, code: int = 0) -> str:
         """Run the command line as a user of the machine does; its output."""
@@ -78,9 +62,9 @@ class Containers:
 
     def inspect(self) -> dict[str, dict[str, Any]]:
         """Return what Docker knows of each container of the stack, by the service's name."""
-        names = run(self.program, "ps", "--all", "--format", "{{.Names}}").split()
+        names = run(self.docker, "ps", "--all", "--format", "{{.Names}}").split()
         own = [name for name in names if name.startswith("containers-")]
-        found = json.loads(run(self.program, "inspect", *own)) if own else []
+        found = json.loads(run(self.docker, "inspect", *own)) if own else []
         return {each["Name"].removeprefix("/containers-"): each for each in found}
 
     def unwell(self) -> list[str]:
@@ -92,7 +76,9 @@ class Containers:
         """Wait until every container is."""
         end = time.monotonic() + HEALTHY_SECONDS
         while unwell := self.unwell():
-            assert time.monotonic() < end, f"not healthy within {HEALTHY_SECONDS} s: {', '.join(unwell)}"
+            if time.monotonic() > end:
+                logs = run(self.docker, "logs", "--tail", "60", f"containers-{unwell[0].partition(':')[0]}")
+                pytest.fail(f"not healthy within {HEALTHY_SECONDS} s: {', '.join(unwell)}\n{logs}")
             time.sleep(1)
 
     def port(self, number: int) -> int:
@@ -108,12 +94,16 @@ def is_healthy(state: dict[str, Any]) -> bool:
 def containers() -> Iterator[Containers]:
     """The stack, deployed from nothing; nothing is left of it."""
     with daemon() as program:
-        made = Containers(program, make_images(program), Deployment("containers", OFFSET))
-        made.playbook(meteo_state="absent", purge=True)
-        first = made.playbook()
-        assert first.code == 0, first.output
-        yield made
-        made.playbook(meteo_state="absent", purge=True)
+        inventory = ANSIBLE / "inventory.ini"
+        deployment = Deployment("containers", OFFSET, inventory, ansible_playbook(), make_images(program))
+        deployment.down(purge=True)
+        try:
+            first = deployment.up()
+            assert first.code == 0, first.output
+            yield Containers(program, deployment)
+        finally:
+            gone = deployment.down(purge=True)
+        assert gone.code == 0, gone.output
 
 
 def test_everything_runs_and_is_healthy(containers: Containers) -> None:
@@ -122,7 +112,7 @@ def test_everything_runs_and_is_healthy(containers: Containers) -> None:
 
 
 def test_a_second_run_changes_nothing(containers: Containers) -> None:
-    again = containers.playbook()
+    again = containers.deployment.up()
     assert (again.code, again.changed) == (0, 0), again.output
 
 
@@ -147,6 +137,27 @@ def test_weather_flows_through_all_of_them(containers: Containers) -> None:
     containers.meteo("aggregate", "--engine", "yarn")
     assert "0 mismatches" in containers.meteo("reconcile", "--deep")
     assert "replay:JFK" in containers.meteo("query", "--date", "2013-07-01")
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("exec psql -c \"SELECT DISTINCT value->>'station_id' FROM weather\"", "replay:JFK"),
+        ("exec kafka-topics --list", "weather-api"),
+        ("exec kafka-get-offsets --topic weather-api", "weather-api:0:"),
+        ("exec hdfs dfs -ls /user/hdfs/weather/dt=2013-07-01", "aggregates.jsonl"),
+        ("exec hdfs dfsadmin -report", "Live datanodes (1)"),
+        ("exec yarn node -list -all", "RUNNING"),
+        ("exec hbase hbck", "Status: OK"),
+        ("exec python -c 'import meteo_hadoop; print(meteo_hadoop.__name__)'", "meteo_hadoop"),
+        ("logs kafka -n 200", "Kafka Server started"),
+        ("urls", "explorer.html"),
+        ("status", "The weather is not fresh"),
+        ("doctor", "the clock of PostgreSQL agrees"),
+    ],
+)
+def test_the_usual_commands_work(containers: Containers, command: str, said: str) -> None:
+    assert said in containers.meteo(*shlex.split(command))
 
 
 def test_the_host_speaks_to_kafka(containers: Containers) -> None:
@@ -196,9 +207,9 @@ def test_each_comes_back_when_it_is_killed_and_nothing_is_lost(containers: Conta
 
 
 def test_all_of_it_goes_away(containers: Containers) -> None:
-    gone = containers.playbook(meteo_state="absent", purge=True)
+    gone = containers.deployment.up(meteo_state="absent", purge=True)
     assert gone.code == 0, gone.output
     assert containers.inspect() == {}
-    assert "containers-" not in run(containers.program, "volume", "ls", "--quiet")
-    assert "containers-infra-kafka" not in run(containers.program, "network", "ls")
+    assert "containers-" not in run(containers.docker, "volume", "ls", "--quiet")
+    assert "containers-infra-kafka" not in run(containers.docker, "network", "ls")
     assert not containers.deployment.directory.exists()

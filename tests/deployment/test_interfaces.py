@@ -53,10 +53,13 @@ def interfaces() -> Iterator[Deployment]:
     """Kafka, PostgreSQL and their interfaces."""
     deployment = Deployment("interfaces", DEPLOY_OFFSET, Path(__file__).with_name("interfaces.ini"))
     deployment.down(purge=True)
-    run = deployment.up(**ON)
-    assert run.code == 0, run.output
-    yield deployment
-    assert deployment.down(purge=True).code == 0
+    try:
+        run = deployment.up(**ON)
+        assert run.code == 0, run.output
+        yield deployment
+    finally:
+        gone = deployment.down(purge=True)
+    assert gone.code == 0, gone.output
 
 
 @pytest.fixture

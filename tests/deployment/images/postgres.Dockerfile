@@ -1,8 +1,9 @@
 # Stands in for the official image: its user, its programs and its data directory, from Debian's package.
 ARG BASE
 FROM ${BASE}
+ARG PACKAGE
 RUN groupadd --gid 999 postgres && useradd --uid 999 --gid 999 --home-dir /var/lib/postgresql postgres \
     && mkdir -p /etc/postgresql-common/createcluster.d \
     && echo 'create_main_cluster = false' >/etc/postgresql-common/createcluster.d/none.conf \
-    && apt-get update -q && apt-get install -q -y --no-install-recommends postgresql-15 && rm -rf /var/lib/apt/lists/* \
+    && apt-get update -q && apt-get install -q -y --no-install-recommends ${PACKAGE} && rm -rf /var/lib/apt/lists/* \
     && install -d -o postgres -g postgres -m 1777 /var/lib/postgresql/data /var/run/postgresql
