@@ -16,10 +16,19 @@ from campaign import Feed, Group, Watch
 from figures import Campaigns
 from servers import Servers
 
+from conftest import Tenant
+
 SESSION_SECONDS = 10
 """After this long without a heartbeat a consumer is out of its group."""
 MEMORY = 400 << 20
 """What a consumer may hold, whatever waits."""
+
+
+SLOW_ROWS = """
+    CREATE FUNCTION slow_row() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN PERFORM pg_sleep(0.0005); RETURN NEW; END $$;
+    CREATE TRIGGER slow_row BEFORE INSERT ON weather FOR EACH ROW EXECUTE FUNCTION slow_row();
+"""
 
 
 @contextmanager
@@ -46,6 +55,15 @@ def copying(group: Group) -> bool:
             "SELECT 1 FROM pg_stat_progress_copy WHERE datname = current_database() AND bytes_processed > 0"
         )
     )
+
+
+@contextmanager
+def slow_rows(tenant: Tenant) -> Iterator[None]:
+    """Make each row of weather take half a millisecond: a COPY lasts long enough to be met."""
+    tenant.query(SLOW_ROWS)
+    yield
+    tiers.eventually("PostgreSQL", lambda: tiers.answers(lambda: tenant.query("SELECT 1") != []))
+    tenant.query("DROP FUNCTION slow_row CASCADE")
 
 
 def stop_and_start(servers: Servers, server: str, seconds: float) -> None:
@@ -75,8 +93,11 @@ def test_servers_that_go_amid_the_stream_cost_and_double_nothing(
             with feed.flowing(10_000, per_second=3_000):
                 time.sleep(1)
                 if fault.endswith("COPY"):
-                    tiers.eventually("a COPY under way", lambda: copying(group), pause=0)
-                FAULTS[fault](servers)
+                    with slow_rows(group.tenant):
+                        tiers.eventually("a COPY under way", lambda: copying(group), pause=0)
+                        FAULTS[fault](servers)
+                else:
+                    FAULTS[fault](servers)
             campaign.settle(group.tenant, 90)
     tiers.eventually("they wait for nothing", lambda: not any(m.waits() for m in group.members.values()))
     group.stop()
