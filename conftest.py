@@ -102,7 +102,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         groups = [name for name in SERVERS if name in fixtures]
         if own:
             # The containers' take as long as the others of the deployment together.
-            groups = ["containers" if "containers" in fixtures else "deployment"]
+            groups = ["containers" if "containers" in item.keywords else "deployment"]
         assert len(groups) < 2, f"{item.nodeid} needs {groups}"
         for group in groups:
             item.add_marker(pytest.mark.xdist_group(half[item.path] if group == "stack" else group))

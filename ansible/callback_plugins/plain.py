@@ -53,6 +53,13 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
             sys.stdout.write(" - changed")
         self.close()
 
+    def v2_on_file_diff(self, result: Any) -> None:
+        for said in result._result.get("results", [result._result]):
+            if said.get("diff") and said.get("changed") and (text := self._get_diff(said["diff"])):
+                if self.open_line:
+                    sys.stdout.write(" - changed")
+                self.line(text.rstrip())
+
     def v2_runner_on_failed(self, result: Any, ignore_errors: bool = False) -> None:
         self.close()
         if not ignore_errors:

@@ -12,7 +12,8 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible.module_utils import rendering
-from ansible.module_utils.supervision import Stack
+from ansible.module_utils.docker import runs_as, wait_until_well
+from ansible.module_utils.supervision import Stack, UnwellError
 
 DOCUMENTATION = """
 module: container_files
@@ -23,6 +24,7 @@ options: {}
 
 ARGUMENTS: dict[str, dict[str, Any]] = {
     **rendering.ARGUMENTS,
+    "program": {"type": "str", "required": True},
     "container": {"type": "str", "required": True},
     "owner": {"type": "int", "required": True},
     "data": {"type": "str", "required": True},
@@ -63,22 +65,42 @@ def register(stack: Stack, wanted: dict[str, Any]) -> None:
     stack.register(wanted["name"], {**told, "health": from_network(wanted)} if runs else None)
 
 
+def wait_for_needs(stack: Stack, wanted: dict[str, Any], digest: str) -> None:
+    """Before the container is started, or made anew. What another run deploys is not waited for."""
+    if wanted["argv"] and not runs_as(wanted["program"], wanted["container"], digest):
+        here = [name for name in wanted["needs"] if name in stack.services()]
+        wait_until_well(stack, wanted["program"], here, asked=True)
+
+
 def main() -> None:
-    module = AnsibleModule(argument_spec=ARGUMENTS)
-    wanted = module.params
+    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    try:
+        deploy(module, module.params)
+    except UnwellError as sentence:
+        module.fail_json(msg=str(sentence))
+
+
+def deploy(module: AnsibleModule, wanted: dict[str, Any]) -> None:
+    """Write, or with --check compare, the files; ends the module."""
     stack = Stack(wanted["stack_directory"])
     home = stack.directory / "services" / wanted["name"]
-    register(stack, wanted)
+    if not module.check_mode:
+        register(stack, wanted)
     if wanted["state"] == "absent":
         present = home.exists()
-        shutil.rmtree(home, ignore_errors=True)
+        if not module.check_mode:
+            shutil.rmtree(home, ignore_errors=True)
         module.exit_json(changed=present)
     texts = rendering.texts(home, wanted)
     if wanted["argv"]:
         texts[home / "run"] = (script(wanted), 0o500)
-    changed = rendering.converge(home, texts)
-    owned = own(home, wanted["owner"])
-    module.exit_json(changed=bool(changed) or owned, hash=rendering.digest(texts, wanted["fingerprint"]))
+    diff = {"prepared": rendering.differences(home, texts, wanted["secrets"])}
+    changed, digest = bool(diff["prepared"]), rendering.digest(texts, wanted["fingerprint"])
+    if not module.check_mode:
+        rendering.converge(home, texts)
+        changed |= own(home, wanted["owner"])
+        wait_for_needs(stack, wanted, digest)
+    module.exit_json(changed=changed, diff=diff, hash=digest)
 
 
 if __name__ == "__main__":

@@ -4,13 +4,12 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import time
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible.module_utils.supervision import HEALTH_TIMEOUT, LOG_LINES, Stack, UnwellError
+from ansible.module_utils.docker import containers, docker, wait_until_well
+from ansible.module_utils.supervision import Stack, UnwellError
 
 DOCUMENTATION = """
 module: container_stack
@@ -49,46 +48,6 @@ def start(stack: Stack, params: dict[str, Any]) -> bool:
     return stack.introduce("docker", **facts) or changed
 
 
-def health(program: str, container: str) -> str:
-    said = subprocess.run(
-        [program, "inspect", "--format", "{{.State.Status}} {{.State.Health.Status}}", container],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return said.stdout.strip() or said.stderr.strip()
-
-
-def wait(stack: Stack, program: str, names: list[str]) -> None:
-    deadline = time.monotonic() + HEALTH_TIMEOUT
-    services = stack.services()
-    for name in names or services:
-        container = services[name]["container"]
-        while (state := health(program, container)) != "running healthy":
-            if time.monotonic() > deadline:
-                logs = subprocess.run(
-                    [program, "logs", "--tail", str(LOG_LINES), container], capture_output=True, text=True, check=False
-                )
-                raise UnwellError(
-                    f"{name} did not become healthy within {HEALTH_TIMEOUT:.0f} s (its container {container} is "
-                    f"{state}). The end of its log:\n{logs.stdout}{logs.stderr}"
-                )
-            time.sleep(0.5)
-
-
-def docker(program: str, *arguments: str) -> str:
-    """What Docker says; a sentence when it refuses."""
-    said = subprocess.run([program, *arguments], capture_output=True, text=True, check=False)
-    if said.returncode:
-        raise UnwellError(f"docker {arguments[0]}: {said.stderr.strip()}")
-    return said.stdout
-
-
-def containers(program: str) -> set[str]:
-    """The names of all containers, also of those that have ended."""
-    return set(docker(program, "ps", "--all", "--format", "{{.Names}}").split())
-
-
 def remove_network(program: str, network: str) -> None:
     """Remove it where it is there; a container of somebody else's in it is told by Docker."""
     if network not in docker(program, "network", "ls", "--format", "{{.Name}}").split():
@@ -124,17 +83,29 @@ def remove(stack: Stack, params: dict[str, Any]) -> tuple[bool, bool]:
     return removed, purged
 
 
+def foreseen(stack: Stack, params: dict[str, Any]) -> dict[str, Any]:
+    """What a run would tell that may change something; nobody waits for health meanwhile."""
+    if params["state"] != "absent":
+        return {"changed": params["state"] == "started" and not stack.directory.is_dir()}
+    names = {entry["container"] for entry in stack.services().values()}
+    stopped = bool(containers(params["program"]) & names)
+    purged = params["purge"] and stack.directory.exists()
+    return {"changed": stopped or purged, "stopped": stopped, "purged": purged}
+
+
 def main() -> None:
-    module = AnsibleModule(argument_spec=ARGUMENTS)
+    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     params = module.params
     stack = Stack(params["directory"])
     try:
+        if module.check_mode:
+            module.exit_json(**foreseen(stack, params))
         if params["state"] == "started":
             module.exit_json(changed=start(stack, params))
         if params["state"] == "absent":
             stopped, purged = remove(stack, params)
             module.exit_json(changed=stopped or purged, stopped=stopped, purged=purged)
-        wait(stack, params["program"], params["services"])
+        wait_until_well(stack, params["program"], params["services"] or stack.services(), asked=False)
         module.exit_json(changed=False)
     except UnwellError as sentence:
         module.fail_json(msg=str(sentence))

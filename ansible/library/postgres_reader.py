@@ -42,11 +42,13 @@ ALTER DEFAULT PRIVILEGES FOR ROLE {owner} IN SCHEMA public GRANT SELECT ON TABLE
 """
 
 
-def converge(params: dict[str, Any]) -> bool:
+def stands(params: dict[str, Any]) -> bool:
+    return holds(params, params["database"], READS_ALL)
+
+
+def converge(params: dict[str, Any]) -> None:
     from psycopg2 import sql
 
-    if holds(params, params["database"], READS_ALL):
-        return False
     connection = as_superuser(params, params["database"])
     names = {name: sql.Identifier(params[name]) for name in ("role", "owner", "database")}
     try:
@@ -56,8 +58,7 @@ def converge(params: dict[str, Any]) -> bool:
             cursor.execute(sql.SQL(GRANTS).format(**names, password=sql.Literal(params["role_password"])))
     finally:
         connection.close()
-    return True
 
 
 if __name__ == "__main__":
-    run(ARGUMENTS, converge, "a role that reads")
+    run(ARGUMENTS, stands, converge, "a role that reads")

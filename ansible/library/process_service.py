@@ -25,6 +25,7 @@ options: {}
 """
 
 ARGUMENTS: dict[str, dict[str, Any]] = {**rendering.ARGUMENTS, "stop": {"type": "dict", "default": {}}}
+ALIVE = ("RUNNING", "STARTING", "BACKOFF")
 
 
 class Service:
@@ -36,19 +37,25 @@ class Service:
         self.data = self.stack.directory / "data" / self.name
         self.program = self.stack.programs / f"{self.name}.conf"
 
-    def render(self) -> list[str]:
-        """Write every file of the service; the paths that changed."""
-        changed = []
-        for directory in ["", *self.wanted["dirs"]]:
-            path = self.data / directory
-            if not path.is_dir():
-                path.mkdir(parents=True)
-                changed.append(str(path))
+    def texts(self) -> dict[Path, tuple[str, int]]:
+        """Text and permissions of each of its files."""
         texts = rendering.texts(self.home, self.wanted)
         if self.wanted["argv"]:
             texts[self.home / "run"] = (self.wrapper(), 0o700)
             texts[self.program] = (self.section(texts), 0o600)
-        return changed + rendering.converge(self.home, texts)
+        return texts
+
+    def missing(self) -> list[Path]:
+        """Its data directories that are not there."""
+        wanted = [self.data / directory for directory in ["", *self.wanted["dirs"]]]
+        return [path for path in wanted if not path.is_dir()]
+
+    def render(self, texts: dict[Path, tuple[str, int]]) -> list[str]:
+        """Write every file of the service; the paths that changed."""
+        made = self.missing()
+        for path in made:
+            path.mkdir(parents=True, exist_ok=True)
+        return [*map(str, made), *rendering.converge(self.home, texts)]
 
     def wrapper(self) -> str:
         """A script that is the service's process, and that an operator can read and run."""
@@ -107,7 +114,7 @@ class Service:
             raise UnwellError("The supervisor of this stack does not answer.")
         _, outdated, _ = calls.reloadConfig()[0]
         state = self.state(calls)
-        if state in ("RUNNING", "STARTING", "BACKOFF") and self.name not in outdated:
+        if state in ALIVE and self.name not in outdated:
             return False
         wait_until_well(self.stack, self.wanted["needs"])
         self.remove(calls, state)
@@ -134,6 +141,16 @@ class Service:
             except xmlrpc.client.Fault:  # a child of it is still ending
                 time.sleep(0.2)
 
+    def stands_still(self) -> bool:
+        """Whether it would be started though none of its files changes."""
+        calls = self.stack.supervisor()
+        return bool(self.wanted["argv"]) and (calls is None or self.state(calls) not in ALIVE)
+
+    def present(self) -> bool:
+        """Whether there is something to take away."""
+        calls = self.stack.supervisor()
+        return self.program.exists() or bool(calls and self.state(calls))
+
     def absent(self) -> bool:
         calls = self.stack.supervisor()
         state = self.state(calls) if calls else None
@@ -149,15 +166,20 @@ class Service:
 
 
 def main() -> None:
-    module = AnsibleModule(argument_spec=ARGUMENTS)
+    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     service = Service(module.params)
     try:
         if module.params["state"] == "absent":
-            module.exit_json(changed=service.absent())
-        changed = service.render()
+            module.exit_json(changed=service.present() if module.check_mode else service.absent())
+        texts = service.texts()
+        diff = {"prepared": rendering.differences(service.home, texts, module.params["secrets"])}
+        if module.check_mode:
+            changed_files = bool(diff["prepared"] or service.missing())
+            module.exit_json(changed=changed_files or service.stands_still(), diff=diff)
+        changed = service.render(texts)
         service.register()
         started = bool(module.params["argv"]) and service.converge(changed)
-        module.exit_json(changed=bool(changed) or started, files=changed, started=started)
+        module.exit_json(changed=bool(changed) or started, files=changed, started=started, diff=diff)
     except UnwellError as sentence:
         module.fail_json(msg=str(sentence))
 

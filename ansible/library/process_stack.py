@@ -168,10 +168,21 @@ def stop_in_order(stack: Stack, calls: Any) -> None:
         time.sleep(0.2)
 
 
+def foreseen(stack: Stack, params: dict[str, Any]) -> dict[str, Any]:
+    """What a run would tell that may change something; nobody waits for health meanwhile."""
+    runs = stack.supervisor() is not None
+    if params["state"] != "stopped":
+        return {"changed": params["state"] == "started" and not runs}
+    purged = params["purge"] and stack.directory.exists()
+    return {"changed": runs or purged, "stopped": runs, "purged": purged}
+
+
 def main() -> None:
-    module = AnsibleModule(argument_spec=ARGUMENTS)
+    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     params = module.params
     stack = Stack(params["directory"])
+    if module.check_mode:
+        module.exit_json(**foreseen(stack, params))
     try:
         if params["state"] == "started":
             module.exit_json(changed=start(stack, params))

@@ -42,6 +42,7 @@ def content_hash(project: Path, component: str, base: str) -> str:
 
 def files(project: Path, component: str) -> Iterator[Path]:
     yield from sorted(path for path in (project / "stack" / component).iterdir() if path.is_file())
+    yield project / "stack" / "sbom.py"
     if component in SERVERS:
         yield project / "stack" / "server" / "Dockerfile"
     # Hadoop's image is made from that of our services: its Streaming tasks run our code.

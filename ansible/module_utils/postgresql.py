@@ -55,13 +55,21 @@ def role_exists(cursor: Any, role: str) -> bool:
     return cursor.fetchone() is not None
 
 
-def run(arguments: dict[str, dict[str, Any]], converge: Callable[[dict[str, Any]], bool], what: str) -> None:
-    """Be the module: `converge` tells whether it changed something, `what` names what it sets up."""
-    module = AnsibleModule(argument_spec={**ARGUMENTS, **arguments})
+def run(
+    arguments: dict[str, dict[str, Any]],
+    stands: Callable[[dict[str, Any]], bool],
+    converge: Callable[[dict[str, Any]], None],
+    what: str,
+) -> None:
+    """Be the module: `converge` makes what `stands` does not find, `what` names it."""
+    module = AnsibleModule(argument_spec={**ARGUMENTS, **arguments}, supports_check_mode=True)
     import psycopg2
 
     try:
-        module.exit_json(changed=converge(module.params))
+        found = stands(module.params)
+        if not found and not module.check_mode:
+            converge(module.params)
+        module.exit_json(changed=not found)
     except psycopg2.Error as error:
         module.fail_json(
             msg=f"PostgreSQL refused to set up {what}: {str(error).strip()}. "

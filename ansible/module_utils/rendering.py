@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
+import re
 import shlex
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +48,31 @@ def head(data: str, wanted: dict[str, Any]) -> list[str]:
         lines.append(f'ulimit -n {int(open_files)} 2>/dev/null || ulimit -n "$(ulimit -Hn)"')
     values = {**wanted["env"], **wanted["secrets"]}
     return lines + [f"export {key}={shlex.quote(str(value))}" for key, value in sorted(values.items())]
+
+
+def differences(home: Path, wanted: dict[Path, tuple[str, int]], secrets: Iterable[str]) -> str:
+    """What `converge` would do, as a diff: without files that only the service may read, and without secrets."""
+    found = {path for path in home.rglob("*") if path.is_file()}
+    lines: list[str] = []
+    for path in sorted(found | wanted.keys()):
+        text, mode = wanted.get(path, ("", 0))
+        before = path.read_text("utf-8") if path.is_file() else ""
+        if (before, path.is_file()) == (text, path in wanted):
+            if path.stat().st_mode & 0o7777 != mode:
+                lines.append(f"{path}: permissions become {mode:04o}")
+        elif path.name != "run" and not (mode or path.stat().st_mode) & 0o004:
+            lines.append(f"{path}: changes; it may hold secrets and is not shown")
+        else:
+            texts = [masked(each, secrets).splitlines() for each in (before, text)]
+            lines += difflib.unified_diff(*texts, str(path), str(path) if path in wanted else "(deleted)", lineterm="")
+    return "".join(f"{line}\n" for line in lines)
+
+
+def masked(text: str, secrets: Iterable[str]) -> str:
+    """The text without what the script exports under these names."""
+    for name in secrets:
+        text = re.sub(rf"^(export {re.escape(name)}=).*$", r"\1********", text, flags=re.MULTILINE)
+    return text
 
 
 def converge(home: Path, wanted: dict[Path, tuple[str, int]]) -> list[str]:

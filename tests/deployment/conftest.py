@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -53,11 +53,13 @@ class Deployment:
     def directory(self) -> Path:
         return meteo_home() / "stacks" / self.name
 
-    def playbook(self, book: str, environment: dict[str, str] | None = None, **variables: Any) -> Run:
+    def playbook(
+        self, book: str, environment: dict[str, str] | None = None, arguments: Sequence[str] = (), **variables: Any
+    ) -> Run:
         given = {"stack_name": self.name, "port_offset": self.offset, **self.variables, **variables}
         command: list[str | Path] = [
             self.program,
-            *("-i", self.inventory, ANSIBLE / book, "-e", json.dumps(given)),
+            *("-i", self.inventory, ANSIBLE / book, "-e", json.dumps(given), *arguments),
         ]
         ran = subprocess.run(
             command,
@@ -73,6 +75,10 @@ class Deployment:
 
     def up(self, **variables: Any) -> Run:
         return self.playbook("site.yml", **variables)
+
+    def foresee(self, **variables: Any) -> Run:
+        """Run it as what shows what would change, and changes nothing."""
+        return self.playbook("site.yml", arguments=("--check", "--diff"), **variables)
 
     def down(self, **variables: Any) -> Run:
         return self.playbook("down.yml", **variables)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shlex
@@ -17,6 +18,8 @@ from typing import Any
 import pytest
 import requests
 import yaml
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
 from kafka import KafkaConsumer, KafkaProducer
 
 from .conftest import ANSIBLE, PROJECT, Deployment
@@ -91,19 +94,55 @@ def is_healthy(state: dict[str, Any]) -> bool:
 
 
 @pytest.fixture(scope="module")
-def containers() -> Iterator[Containers]:
-    """The stack, deployed from nothing; nothing is left of it."""
+def fresh() -> Iterator[Containers]:
+    """The stack before its first deployment; nothing is left of it."""
     with daemon() as program:
         inventory = ANSIBLE / "inventory.ini"
         deployment = Deployment("containers", OFFSET, inventory, ansible_playbook(), make_images(program))
         deployment.down(purge=True)
         try:
-            first = deployment.up()
-            assert first.code == 0, first.output
             yield Containers(program, deployment)
         finally:
             gone = deployment.down(purge=True)
         assert gone.code == 0, gone.output
+
+
+@pytest.fixture(scope="module")
+def containers(fresh: Containers) -> Containers:
+    """The stack, deployed from nothing."""
+    first = fresh.deployment.up()
+    assert first.code == 0, first.output
+    return fresh
+
+
+def added(output: str, file: str) -> str:
+    """Return the text of a new file of a service, as a diff shows it."""
+    _, found, rest = output.partition(f"services/{file}\n@@ ")
+    assert found, f"{file} is not in it:\n{output}"
+    lines = rest.splitlines()[1:]
+    return "".join(f"{line[1:]}\n" for line in itertools.takewhile(lambda line: line.startswith("+"), lines))
+
+
+def test_a_fresh_host_is_shown_what_would_run_and_stays_fresh(fresh: Containers) -> None:
+    """Also of images that cannot be had here: their files are rendered all the same."""
+    seen = fresh.deployment.foresee(grafana_enabled=True, kafka_ui_enabled=True, pgadmin_enabled=True)
+    assert seen.code == 0, seen.output
+    assert seen.changed > len(CONTAINERS)
+    kafka_ui = added(seen.output, "kafka-ui/run")
+    assert "export KAFKA_CLUSTERS_0_BOOTSTRAPSERVERS=kafka:29342\n" in kafka_ui
+    assert "export SPRING_SECURITY_USER_PASSWORD=********\n" in kafka_ui
+    server = json.loads(added(seen.output, "pgadmin/servers.json"))["Servers"]["1"]
+    assert (server["Service"], server["MaintenanceDB"]) == ("containers", "weatherdb")
+    sources = yaml.safe_load(added(seen.output, "grafana/provisioning/datasources/meteo.yml"))["datasources"]
+    assert {source["type"] for source in sources} == {"prometheus", "grafana-postgresql-datasource"}
+    grafana = added(seen.output, "grafana/run")
+    assert "export METEO_PROMETHEUS_URL=http://prometheus:9340\n" in grafana
+    assert "export METEO_POSTGRESQL_ADDRESS=postgres:5682\n" in grafana
+    for official in ("kafka-ui", "pgadmin", "grafana"):
+        assert f"Run as a container: {official} - changed" in seen.output
+    assert fresh.inspect() == {}
+    assert "containers-infra-kafka" not in run(fresh.docker, "network", "ls")
+    assert not fresh.deployment.directory.exists()
 
 
 def test_everything_runs_and_is_healthy(containers: Containers) -> None:
@@ -116,6 +155,32 @@ def test_a_second_run_changes_nothing(containers: Containers) -> None:
     assert (again.code, again.changed) == (0, 0), again.output
 
 
+def test_a_running_host_is_shown_what_would_change_and_stays_as_it_is(containers: Containers) -> None:
+    before = {name: each["Id"] for name, each in containers.inspect().items()}
+    seen = containers.deployment.foresee(prometheus_retention_time="3d")
+    assert (seen.code, seen.changed) == (0, 2), seen.output
+    assert "storage.tsdb.retention.time=3d" in seen.output
+    assert "Run as a container: prometheus - changed" in seen.output
+    assert {name: each["Id"] for name, each in containers.inspect().items()} == before
+
+
+@pytest.mark.parametrize(
+    ("container", "holds"),
+    [
+        ("page", {"pkg:pypi/kafka-python@", "pkg:deb/debian/python3@"}),
+        ("kafka", {"pkg:maven/kafka-server@", "pkg:deb/debian/openjdk-17-jre-headless@"}),
+        ("namenode", {"pkg:maven/org.apache.hadoop/hadoop-common@", "pkg:pypi/kafka-python@", "pkg:deb/debian/curl@"}),
+        ("hbase-master", {"pkg:maven/org.apache.hbase/hbase-server@"}),
+    ],
+)
+def test_an_image_of_ours_tells_what_it_holds(containers: Containers, container: str, holds: set[str]) -> None:
+    told = run(containers.docker, "exec", f"containers-{container}", "cat", "/opt/meteo/sbom.json")
+    wrong = JsonStrictValidator(SchemaVersion.V1_5).validate_str(told)
+    assert wrong is None, wrong
+    purls = [each["purl"] for each in json.loads(told)["components"]]
+    assert [prefix for prefix in holds if not any(purl.startswith(prefix) for purl in purls)] == []
+
+
 def test_no_container_may_more_than_it_needs(containers: Containers) -> None:
     secrets = yaml.safe_load((containers.deployment.directory / "secrets.yml").read_text("utf-8"))
     for name, each in containers.inspect().items():
@@ -124,6 +189,7 @@ def test_no_container_may_more_than_it_needs(containers: Containers) -> None:
         assert host["ReadonlyRootfs"], name
         assert not host["Privileged"], name
         assert host["RestartPolicy"]["Name"] == "unless-stopped", name
+        assert host["Memory"] > 0, name
         assert host["LogConfig"] == {"Type": "json-file", "Config": {"max-file": "4", "max-size": "20m"}}, name
         assert {bind["HostIp"] for binds in host["PortBindings"].values() for bind in binds} <= {"127.0.0.1"}, name
         told = json.dumps(each)

@@ -59,31 +59,37 @@ def wait_for_safe_mode(params: dict[str, Any]) -> None:
         time.sleep(0.5)
 
 
-def converge(params: dict[str, Any], directory: dict[str, str]) -> bool:
+def converge(params: dict[str, Any], directory: dict[str, str], *, check: bool) -> bool:
+    """Make one directory what it should be; whether that was, or with `check` would be, a change."""
     path = directory["path"]
     found = call(params, "GET", path, "GETFILESTATUS")
     if found is None:
+        if check:
+            return True
         call(params, "PUT", path, "MKDIRS", permission=directory["mode"])
         found = call(params, "GET", path, "GETFILESTATUS") or {}
     status = found["FileStatus"]
-    changed = False
-    if (status["owner"], status["group"]) != (directory["owner"], directory["group"]):
+    theirs = (status["owner"], status["group"]) != (directory["owner"], directory["group"])
+    wrong_mode = int(status["permission"], 8) != int(directory["mode"], 8)
+    if theirs and not check:
         call(params, "PUT", path, "SETOWNER", owner=directory["owner"], group=directory["group"])
-        changed = True
-    if int(status["permission"], 8) != int(directory["mode"], 8):
+    if wrong_mode and not check:
         call(params, "PUT", path, "SETPERMISSION", permission=directory["mode"])
-        changed = True
-    return changed
+    return theirs or wrong_mode
 
 
 def main() -> None:
-    module = AnsibleModule(argument_spec=ARGUMENTS)
+    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    params, check = module.params, module.check_mode
     try:
-        wait_for_safe_mode(module.params)
-        changed = [d["path"] for d in module.params["directories"] if converge(module.params, d)]
+        if not check:
+            wait_for_safe_mode(params)
+        changed = [each["path"] for each in params["directories"] if converge(params, each, check=check)]
     except urllib.error.HTTPError as error:
         module.fail_json(msg=f"HDFS refused to prepare its directories: {error.read().decode(errors='replace')}")
     except OSError as error:
+        if check:
+            module.exit_json(changed=True, directories=[each["path"] for each in params["directories"]])
         module.fail_json(msg=f"HDFS at {module.params['url']} could not prepare its directories: {error}.")
     module.exit_json(changed=bool(changed), directories=changed)
 

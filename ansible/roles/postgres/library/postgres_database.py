@@ -15,11 +15,13 @@ options: {}
 """
 
 
-def converge(params: dict[str, Any]) -> bool:
+def stands(params: dict[str, Any]) -> bool:
+    return holds(params, params["database"])
+
+
+def converge(params: dict[str, Any]) -> None:
     from psycopg2 import sql
 
-    if holds(params, params["database"]):
-        return False
     connection = as_superuser(params, "postgres")
     connection.autocommit = True
     role, database = sql.Identifier(params["role"]), sql.Identifier(params["database"])
@@ -33,8 +35,7 @@ def converge(params: dict[str, Any]) -> bool:
             cursor.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(database, role))
     connection.close()
     connect(params, params["role"], params["role_password"], params["database"]).close()
-    return True
 
 
 if __name__ == "__main__":
-    run({"database": {"type": "str", "required": True}}, converge, "role and database")
+    run({"database": {"type": "str", "required": True}}, stands, converge, "role and database")

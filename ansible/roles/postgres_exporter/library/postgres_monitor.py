@@ -17,11 +17,13 @@ options: {}
 IS_MONITOR = "SELECT pg_has_role(current_user, 'pg_monitor', 'USAGE')"
 
 
-def converge(params: dict[str, Any]) -> bool:
+def stands(params: dict[str, Any]) -> bool:
+    return holds(params, "postgres", IS_MONITOR)
+
+
+def converge(params: dict[str, Any]) -> None:
     from psycopg2 import sql
 
-    if holds(params, "postgres", IS_MONITOR):
-        return False
     connection = as_superuser(params, "postgres")
     role = sql.Identifier(params["role"])
     try:
@@ -34,8 +36,7 @@ def converge(params: dict[str, Any]) -> bool:
             cursor.execute(sql.SQL("GRANT pg_monitor TO {}").format(role))
     finally:
         connection.close()
-    return True
 
 
 if __name__ == "__main__":
-    run({}, converge, "the exporter's role")
+    run({}, stands, converge, "the exporter's role")

@@ -249,7 +249,7 @@ def needed_ports(ports: dict[str, list[str]]) -> dict[str, list[str]]:
 
 
 def main() -> None:
-    module = AnsibleModule(argument_spec=ARGUMENTS)
+    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     params = module.params
     wrong = list(wrong_names(params))
     if params["runtime"] == "docker":
