@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import fcntl
 import os
+import platform
 import shutil
 import subprocess
 import sys
 import uuid
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -24,6 +26,7 @@ from meteo_common.settings import Settings, load_settings, stack_directory
 
 STACKS = {"test": 3000, "test-2": 600}
 """Names and port offsets: no port of theirs meets one of a running demo, nor of the other stacks that tests make."""
+OTHER_STACKS = ("faults", "watched", "deploy", "interfaces")
 METEO = Path(sys.executable).parent / "meteo"
 PARTITIONS = 3
 
@@ -91,27 +94,82 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     Tests of the same servers are a group, which pytest-xdist runs in one process: a stack is put up once.
     """
-    modules = sorted({item.path for item in items if "stack" in getattr(item, "fixturenames", ())})
+    modules = sorted({item.path for item in items if servers_of(item) == "stack"})
     half = {module: f"stack-{number % HALVES}" for number, module in enumerate(modules)}
     for item in items:
-        fixtures = getattr(item, "fixturenames", ())
-        if "stack" in fixtures:
+        servers = servers_of(item)
+        if servers == "stack":
             item.add_marker("stack")
-        # The deployment's tests have a `stack` of their own.
-        own = "deployment" in item.keywords and "watched" not in fixtures
-        groups = [name for name in SERVERS if name in fixtures]
-        if own:
-            # The containers' take as long as the others of the deployment together.
-            groups = ["containers" if "containers" in item.keywords else "deployment"]
-        assert len(groups) < 2, f"{item.nodeid} needs {groups}"
-        for group in groups:
-            item.add_marker(pytest.mark.xdist_group(half[item.path] if group == "stack" else group))
-    items.sort(key=lambda item: ("deployment" in item.keywords, "stack" in item.keywords))
+        # The containers' take as long as the others of the deployment together.
+        group = half[item.path] if servers == "stack" else servers or _deployed(item)
+        if group:
+            item.add_marker(pytest.mark.xdist_group(group))
+    # Those of one fixture stand together: its servers end with the last of them.
+    items.sort(key=lambda item: (bool(_deployed(item)), servers_of(item) or ""))
+
+
+def servers_of(item: pytest.Item) -> str | None:
+    """Return the fixture that puts up the servers of this test; None for the deployment's, which have their own."""
+    found = [name for name in SERVERS if name in getattr(item, "fixturenames", ())]
+    if "deployment" in item.keywords and "watched" not in found:
+        return None
+    assert len(found) < 2, f"{item.nodeid} needs {found}"
+    return found[0] if found else None
+
+
+def _deployed(item: pytest.Item) -> str | None:
+    if "deployment" not in item.keywords or servers_of(item):
+        return None
+    return "containers" if "containers" in item.keywords else "deployment"
+
+
+LASTING = ExitStack()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """End servers with the last test that needs them: idle ones would take a third of a core from all others."""
+    if nextitem is not None and servers_of(item) != servers_of(nextitem):
+        LASTING.close()
 
 
 @pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The stack's state directory; the stack is made anew, and gone afterwards.
+def lasting() -> Iterator[ExitStack]:
+    """What ends when the tests that need it are over."""
+    with LASTING:
+        yield LASTING
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Take down what a run that was interrupted left: its processes could end no fixture."""
+    worker, keep = hasattr(session.config, "workerinput"), os.environ.get("METEO_KEEP_TEST_STACK") == "1"
+    if worker or keep or exitstatus != pytest.ExitCode.INTERRUPTED:
+        return
+    for name in (*STACKS, *OTHER_STACKS):
+        if stack_directory(name).exists():
+            _meteo("--stack", name, "down", "--purge", check=False)
+
+
+def pytest_report_header() -> str:
+    """Say what is tested, and on what."""
+    git = ["git", "-C", str(Path(__file__).parent), "rev-list", "--count", "HEAD"]
+    history = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip() or "no"
+    kinds = Path("/proc/filesystems")
+    overlay = kinds.exists() and "overlay" in kinds.read_text("utf-8")
+    where = f"{os.cpu_count()} processors, {platform.platform()}, overlayfs {overlay}"
+    return f"machine: {where}; {history} commits of history"
+
+
+@pytest.fixture(scope="session")
+def stack(lasting: ExitStack, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The stack's state directory."""
+    return lasting.enter_context(_stack(tmp_path_factory))
+
+
+@contextmanager
+def _stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Make the stack anew; it is gone afterwards.
 
     METEO_KEEP_TEST_STACK=1 leaves it up and takes it over as it is, which saves two minutes a run while writing tests.
     """

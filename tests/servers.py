@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from unittest.mock import patch
@@ -117,8 +117,14 @@ def group(servers: Servers, tmp_path: Path) -> Iterator[Group]:
 
 
 @pytest.fixture(scope="session")
-def servers() -> Iterator[Servers]:
-    """The servers; made anew, and gone afterwards, unless METEO_KEEP_TEST_STACK=1 keeps them as they are."""
+def servers(lasting: ExitStack) -> Servers:
+    """The servers, which a test may stop."""
+    return lasting.enter_context(_servers())
+
+
+@contextmanager
+def _servers() -> Iterator[Servers]:
+    """Make them anew; they are gone afterwards, unless METEO_KEEP_TEST_STACK=1 keeps them as they are."""
     keep = os.environ.get("METEO_KEEP_TEST_STACK") == "1"
     with patch.dict(os.environ, {"METEO_STACK": STACK, "METEO_PORT_OFFSET": str(PORT_OFFSET)}):
         for name in Settings.model_fields:

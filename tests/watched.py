@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -168,8 +169,14 @@ def eventually(seen: Callable[[], Any], what: str, seconds: float = 120) -> Any:
 
 
 @pytest.fixture(scope="session")
-def watched() -> Iterator[Watched]:
-    """The stack; made anew, and gone afterwards, unless METEO_KEEP_TEST_STACK=1 keeps it as it is."""
+def watched(lasting: ExitStack) -> Watched:
+    """The stack with its services and monitoring."""
+    return lasting.enter_context(_watched())
+
+
+@contextmanager
+def _watched() -> Iterator[Watched]:
+    """Make it anew; it is gone afterwards, unless METEO_KEEP_TEST_STACK=1 keeps it as it is."""
     keep = os.environ.get("METEO_KEEP_TEST_STACK") == "1"
     webhook = Webhook()
     server = HTTPServer(host="127.0.0.1", port=WEBHOOK_PORT)

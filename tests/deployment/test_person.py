@@ -1,4 +1,4 @@
-"""A person without root deploys from a clone of their own."""
+"""A person without root deploys from a clone of their own, and upgrades it with its data."""
 
 from __future__ import annotations
 
@@ -62,13 +62,56 @@ def as_person(clone: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_a_person_puts_a_stack_up_and_takes_it_down(clone: Path) -> None:
-    up = as_person(clone, "up")
-    assert up.returncode == 0, up.stdout
+def git(clone: Path, *arguments: str) -> str:
+    """Return what git says of the clone, which belongs to another user."""
+    command = ["git", "-c", "safe.directory=*", "-C", clone, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def previous_version(clone: Path) -> str:
+    """Return the release before, or else what there was a day before; without history it is the same."""
+    tags = (
+        git(clone, "tag", "--merged", "HEAD^", "--sort=-creatordate") if git(clone, "log", "-1", "--format=%P") else ""
+    )
+    if tags:
+        return tags.splitlines()[0]
+    day_before = int(git(clone, "log", "-1", "--format=%ct")) - 24 * 3600
+    older = git(clone, "rev-list", "-1", f"--before={day_before}", "HEAD")
+    return older or git(clone, "rev-list", "HEAD").splitlines()[-1]
+
+
+def succeeds(clone: Path, *arguments: str) -> str:
+    """Return what the launcher prints; fails with it when the launcher does."""
+    ran = as_person(clone, *arguments)
+    assert ran.returncode == 0, ran.stdout
+    return ran.stdout
+
+
+def flow(clone: Path, first: str, last: str) -> None:
+    """Let recorded days flow through all tiers."""
+    succeeds(clone, "produce", "--source", "replay", "--from", first, "--to", last)
+    for command in (("consume", "--until-idle"), ("export",), ("aggregate",)):
+        succeeds(clone, *command)
+
+
+def test_a_person_upgrades_a_stack_with_data_and_takes_it_down(clone: Path) -> None:
+    this = git(clone, "rev-parse", "HEAD")
+    for version, first, last in (
+        (previous_version(clone), "2013-07-01", "2013-07-05"),
+        (this, "2013-07-06", "2013-07-07"),
+    ):
+        git(clone, "checkout", "--quiet", version)
+        subprocess.run(["chown", "-R", f"{USER}:", clone], check=True)
+        succeeds(clone, "up")
+        if version == this:
+            assert "0 mismatches" in succeeds(clone, "reconcile", "--deep")
+        flow(clone, first, last)
+    assert "0 mismatches" in succeeds(clone, "reconcile", "--deep")
+    assert "replay:JFK" in succeeds(clone, "query", "--date", "2013-07-01")
+
     owners = {path.owner() for path in (clone / ".meteo" / "stacks" / "person").rglob("*")}
     assert owners == {USER}
     assert any("hbase" in line for line in processes_of(USER).values())
-    down = as_person(clone, "down", "--purge")
-    assert down.returncode == 0, down.stdout
+    succeeds(clone, "down", "--purge")
     assert not processes_of(USER)
     assert not (clone / ".meteo" / "stacks" / "person").exists()
