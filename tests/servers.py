@@ -134,7 +134,7 @@ def _servers() -> Iterator[Servers]:
         if not (keep and _is_up()):
             # A DataNode that has gone counts as dead after 15 s instead of 10 min.
             plain = {"services_enabled": False, "monitoring_enabled": False}
-            hasty = {"hadoop_heartbeat_seconds": 1, "hadoop_heartbeat_check_ms": 2500}
+            hasty = {"hadoop_heartbeat_check_ms": 2500}
             _playbook("site.yml", port_offset=PORT_OFFSET, **plain, **hasty)
         settings, directory = load_settings(), stack_directory()
     try:

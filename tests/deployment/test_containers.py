@@ -38,7 +38,7 @@ CONTAINERS = {
     *("producer", "consumer", "export", "aggregate", "page"),
     *("prometheus", "alertmanager", "node-exporter", "postgres-exporter"),
 }
-HEALTHY_SECONDS = 240
+HEALTHY_SECONDS = 360
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,14 @@ SERVICES = {"producer", "consumer", "export", "aggregate", "page"}
 MONITORING = {"prometheus", "alertmanager", "node-exporter", "postgres-exporter"}
 
 
+def test_a_fresh_host_is_shown_what_would_run_and_stays_fresh(stack: Deployment) -> None:
+    seen = stack.foresee(kafka_topics=TOPICS)
+    assert seen.code == 0, seen.output
+    assert seen.changed > len(SERVERS | SERVICES | MONITORING)
+    assert "\n+exec " in seen.output
+    assert not stack.directory.exists()
+
+
 def test_the_first_run_starts_everything(stack: Deployment) -> None:
     run = stack.up(kafka_topics=TOPICS)
     assert run.code == 0, run.output
@@ -45,6 +53,14 @@ def test_the_second_run_changes_nothing(stack: Deployment) -> None:
     before = stack.processes()
     run = stack.up(kafka_topics=TOPICS)
     assert (run.code, run.changed) == (0, 0), run.output
+    assert stack.processes() == before
+
+
+def test_a_running_host_is_shown_what_would_change_and_stays_as_it_is(stack: Deployment) -> None:
+    before = stack.processes()
+    seen = stack.foresee(kafka_topics=TOPICS, prometheus_retention_time="3d")
+    assert (seen.code, seen.changed) == (0, 1), seen.output
+    assert "--storage.tsdb.retention.time=3d" in seen.output
     assert stack.processes() == before
 
 
