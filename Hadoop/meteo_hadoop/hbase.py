@@ -100,6 +100,14 @@ class AggregateTable:
                 self._connection.close()
             self._connection = None
 
+    def names(self) -> list[str]:
+        """Return the names of all tables in HBase. Raises UnreachableError."""
+        return self._call(lambda _: [name.decode() for name in self._open().tables()])
+
+    def drop(self) -> None:
+        """Delete the table with all that is in it; none there is fine. Raises UnreachableError."""
+        self._call(self._drop)
+
     def write_day(
         self, day: date, generation: int, rows: Sequence[Mapping[str, Any]], withdrawn: Sequence[str] = ()
     ) -> None:
@@ -191,6 +199,11 @@ class AggregateTable:
                 # Another process may have made it meanwhile.
                 if self._name.encode() not in connection.tables():
                     raise
+
+    def _drop(self, _: Any) -> None:
+        connection = self._open()
+        if self._name.encode() in connection.tables():
+            connection.delete_table(self._name, disable=True)
 
     def _open(self) -> happybase.Connection:
         if self._connection is None:
