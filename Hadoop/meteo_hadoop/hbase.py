@@ -274,7 +274,7 @@ def _stored(key: bytes, found: Mapping[bytes, tuple[bytes, int]]) -> StoredRow |
 
 
 def _brief(error: BaseException) -> str:
-    text = str(getattr(error, "message", None) or error)
-    text = text.decode() if isinstance(text, bytes) else text
+    message = getattr(error, "message", None) or str(error)
+    text = message.decode("utf-8", "replace") if isinstance(message, bytes) else str(message)
     lines = text.strip().splitlines()
     return lines[0].strip()[:200] if lines else type(error).__name__

@@ -57,7 +57,7 @@ def test_each_server_that_is_away_has_its_sentence_and_all_are_probed(tmp_path: 
         "postgres": f"PostgreSQL at 127.0.0.1:{NOBODY} (DATABASE_URL) cannot be reached",
         "hdfs": f"HDFS at http://127.0.0.1:{NOBODY} (HDFS_URL) cannot be reached",
         "yarn": "resourcemanager does not answer at",
-        "hbase": f"HBase at 127.0.0.1:{NOBODY} (HBASE_HOST, HBASE_PORT) cannot be used",
+        "hbase": "HBase was left alone",
         "page": "./meteo logs page says why",
         "grafana": "grafana is not well",
         "metrics of namenode": "namenode does not answer at",
@@ -79,6 +79,13 @@ def test_what_a_stack_does_not_have_is_said_and_no_failure(tmp_path: Path) -> No
     assert found["metrics of producer"] == ("absent", "This stack was put up without producer.")
     assert {name for name, (state, _) in found.items() if state == "failed"} == {"kafka", "hdfs"}
     assert code == 1
+
+
+def test_hbase_that_is_away_has_its_sentence(tmp_path: Path) -> None:
+    _, report, _ = check(tmp_path, {name: {"ports": {"http": NOBODY}} for name in ("hbase-master", "hbase-thrift")})
+    found = {each["name"]: each["sentence"] for each in report["probes"]}
+    assert found["hdfs"] == "This stack was put up without namenode and datanode."
+    assert f"HBase at 127.0.0.1:{NOBODY} (HBASE_HOST, HBASE_PORT) cannot be used (Could not" in found["hbase"]
 
 
 @pytest.fixture
