@@ -88,7 +88,8 @@ COMMANDS_HEAD = """\
 An error is one sentence on standard error: what is wrong, what was expected, what to do.
 
 Run by root, `produce`, `backfill`, `budgets`, `consume`, `dead-letters`, `retention`, `export`, `aggregate`,
-`climate`, `query`, `reconcile`, `page` and `exec` give root up and run as the user `meteo`.
+`climate`, `query`, `reconcile`, `page` and `exec` give root up and run as the user `meteo`, and so do the probes of
+`check`.
 """
 TOOLS_HEAD = """
 What follows the tool's name goes to the tool as it is, options too: `./meteo exec psql --help`. So do input, output and

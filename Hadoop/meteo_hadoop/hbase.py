@@ -100,6 +100,14 @@ class AggregateTable:
                 self._connection.close()
             self._connection = None
 
+    def names(self) -> list[str]:
+        """Return the names of all tables in HBase. Raises UnreachableError."""
+        return self._call(lambda _: [name.decode() for name in self._open().tables()])
+
+    def drop(self) -> None:
+        """Delete the table with all that is in it; none there is fine. Raises UnreachableError."""
+        self._call(self._drop)
+
     def write_day(
         self, day: date, generation: int, rows: Sequence[Mapping[str, Any]], withdrawn: Sequence[str] = ()
     ) -> None:
@@ -192,6 +200,11 @@ class AggregateTable:
                 if self._name.encode() not in connection.tables():
                     raise
 
+    def _drop(self, _: Any) -> None:
+        connection = self._open()
+        if self._name.encode() in connection.tables():
+            connection.delete_table(self._name, disable=True)
+
     def _open(self) -> happybase.Connection:
         if self._connection is None:
             self._connection = happybase.Connection(self._host, self._port, timeout=_TIMEOUT)
@@ -261,7 +274,7 @@ def _stored(key: bytes, found: Mapping[bytes, tuple[bytes, int]]) -> StoredRow |
 
 
 def _brief(error: BaseException) -> str:
-    text = str(getattr(error, "message", None) or error)
-    text = text.decode() if isinstance(text, bytes) else text
+    message = getattr(error, "message", None) or str(error)
+    text = message.decode("utf-8", "replace") if isinstance(message, bytes) else str(message)
     lines = text.strip().splitlines()
     return lines[0].strip()[:200] if lines else type(error).__name__

@@ -22,7 +22,7 @@ from meteo_hadoop.bundle import pack
 from meteo_hadoop.engine import Result
 from meteo_hadoop.job import Job, Key
 from meteo_hadoop.webhdfs import FileSystem
-from meteo_hadoop.yarn_client import YarnClient
+from meteo_hadoop.yarn_client import PROGRESS_WAIT, YarnClient
 
 SPLIT_BYTES = 64 << 20, 256 << 20
 """A map task's least and greatest share: small files are combined up to it (60 files as 60 maps took 53 s, as one map
@@ -54,6 +54,7 @@ class YarnEngine:
     """MapReduce on YARN.
 
     `reducers`: None for as many as `sizes` (bytes by path, where known) call for. `python`: its name on the nodes.
+    `progress_wait`: seconds after which an application is given up that does not get on.
     """
 
     name = "yarn"
@@ -66,6 +67,7 @@ class YarnEngine:
         sizes: Mapping[str, int] | None = None,
         python: str = "python3",
         properties: Mapping[str, str] | None = None,
+        progress_wait: float = PROGRESS_WAIT,
     ) -> None:
         if settings.hadoop_conf_dir is None or settings.hadoop_classpath_jars is None:
             raise UsageError(
@@ -73,7 +75,9 @@ class YarnEngine:
                 " or use --engine local."
             )
         self._settings = settings
-        self._client = YarnClient(settings.hadoop_conf_dir, settings.hadoop_classpath_jars, settings.hdfs_user)
+        self._client = YarnClient(
+            settings.hadoop_conf_dir, settings.hadoop_classpath_jars, settings.hdfs_user, progress_wait
+        )
         self._keeps_history = _has_history_server(settings.hadoop_conf_dir)
         self._filesystem = FileSystem(settings)
         self._reducers, self._sizes, self._python = reducers, sizes or {}, python

@@ -51,10 +51,14 @@ _NOISE = re.compile(
 
 
 class YarnClient:
-    """Runs Hadoop Streaming; `conf` is the client's configuration folder, `jars` the folder of its class path."""
+    """Runs Hadoop Streaming; `conf` is the client's configuration folder, `jars` the folder of its class path.
 
-    def __init__(self, conf: Path, jars: Path, user: str) -> None:
+    `progress_wait`: seconds after which an application is given up that does not get on.
+    """
+
+    def __init__(self, conf: Path, jars: Path, user: str, progress_wait: float = PROGRESS_WAIT) -> None:
         self._conf, self._jars, self._user = conf, jars, user
+        self._progress_wait = progress_wait
 
     def run(self, arguments: Sequence[str], folder: Path) -> dict[str, int]:
         """Run a Streaming job to its end and return our counters; `folder` takes the client's files.
@@ -62,7 +66,7 @@ class YarnClient:
         Raises TerminalError with the job's last words, UnreachableError, FileVanishedError or UsageError.
         """
         (folder / "log4j.properties").write_text(_LOG4J, "utf-8")
-        output = _Output()
+        output = _Output(self._progress_wait)
         process = self._start(["org.apache.hadoop.streaming.HadoopStreaming", *_PATIENCE, *arguments], folder)
         ended = threading.Event()
         threading.Thread(target=_watch, args=(output, process, ended), daemon=True).start()
@@ -148,7 +152,8 @@ class YarnClient:
 class _Output:
     """What the client has said so far."""
 
-    def __init__(self) -> None:
+    def __init__(self, progress_wait: float = PROGRESS_WAIT) -> None:
+        self.progress_wait = progress_wait
         self.application: str | None = None
         self.tracking: str | None = None
         self.running = self.finished = self.given_up = False
@@ -186,8 +191,8 @@ class _Output:
         """Return what an exit with `code` means."""
         if self.given_up and self.running:
             return UnreachableError(
-                f"{self.application} ({self.tracking}) has run for {PROGRESS_WAIT:.0f} s without getting on and was"
-                " killed; are all NodeManagers up, with memory to spare? (./meteo status)"
+                f"{self.application} ({self.tracking}) has run for {self.progress_wait:.0f} s without getting on and"
+                " was killed; are all NodeManagers up, with memory to spare? (./meteo status)"
             )
         if self.given_up:
             return UnreachableError(
@@ -217,7 +222,7 @@ class _Output:
 def _watch(output: _Output, process: subprocess.Popen[str], ended: threading.Event) -> None:
     """End the client of an application that gets no container, or does not get on."""
     while not ended.wait(0.5):
-        wait = PROGRESS_WAIT if output.running else CONTAINER_WAIT
+        wait = output.progress_wait if output.running else CONTAINER_WAIT
         stands = output.application is not None and not output.finished
         if stands and time.monotonic() - output.moved_at > wait:
             output.given_up = True

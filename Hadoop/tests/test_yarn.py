@@ -223,9 +223,8 @@ def test_an_application_that_does_not_get_on_is_killed(monkeypatch: pytest.Monke
     java.write_text(SLOW)
     java.chmod(0o755)
     monkeypatch.setenv("JAVA_HOME", str(tmp_path))
-    monkeypatch.setattr("meteo_hadoop.yarn_client.PROGRESS_WAIT", 1.2)
     killed: list[str] = []
-    client = YarnClient(tmp_path, tmp_path, "hdfs")
+    client = YarnClient(tmp_path, tmp_path, "hdfs", progress_wait=1.2)
     monkeypatch.setattr(client, "_application", lambda action, application, _: killed.append(f"{action} {application}"))
     begun = time.monotonic()
     with pytest.raises(UnreachableError, match=r"application_1_0001 \(http://rm:8088/\S+\) has run for 1 s without"):

@@ -16,7 +16,16 @@ description: Steps that only include others or check arguments are left out; a f
 """
 
 # Of 200 tasks these say nothing to a reader.
-SILENT = {"include_role", "include_tasks", "validate_argument_spec", "set_fact", "include_vars", "meta", "fail"}
+SILENT = {
+    "include_role",
+    "include_tasks",
+    "validate_argument_spec",
+    "set_fact",
+    "set_stats",
+    "include_vars",
+    "meta",
+    "fail",
+}
 
 
 class CallbackModule(CallbackBase):  # type: ignore[misc]
@@ -48,7 +57,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
     def v2_runner_on_ok(self, result: Any) -> None:
         message = result._result.get("msg")
         if result._task.action.rpartition(".")[2] == "debug":
-            self.line(str(message).strip())
+            self.line("\n".join(message) if isinstance(message, list) else str(message).strip())
         elif self.open_line and result._result.get("changed"):
             sys.stdout.write(" - changed")
         self.close()

@@ -23,6 +23,7 @@ from meteo_common.settings import meteo_home, project_root, stack_directory, sta
 
 PROBE_SECONDS = 3.0
 UPTIME = re.compile(r"uptime (?:(\d+) days?, )?(\d+):(\d\d):(\d\d)")
+EMBEDDED, CONTAINERS = "inventory/embedded.ini", "inventory.ini"
 _PUT_UP = "ansible-playbook -i ansible/inventory.ini ansible/site.yml"
 
 
@@ -181,6 +182,13 @@ def take_down(*, purge: bool) -> None:
     )
 
 
+def check() -> None:
+    """Run the playbook that uses each server and service. Raises TerminalError when one of them does not work."""
+    deployed = read_stack()
+    inventory = EMBEDDED if deployed.client is None else CONTAINERS
+    _playbook("check.yml", {"stack_name": deployed.name}, "Not everything works; see the lines above.", inventory)
+
+
 def refuse_containers() -> None:
     """Raise UsageError for a stack of containers: the variables of its inventory are the user's, and unknown here."""
     if containers.client_of_stack() is None:
@@ -230,14 +238,14 @@ def _since(detail: str) -> str | None:
     return begun.isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
-def _playbook(name: str, variables: dict[str, Any], failure: str) -> None:
+def _playbook(name: str, variables: dict[str, Any], failure: str, inventory: str = EMBEDDED) -> None:
     ansible = project_root() / "ansible"
     if not (ansible / name).exists():
         raise UsageError(f"{ansible} is not there: run ./meteo from the checkout.")
     command = [
         _tool("ansible-playbook"),
         "-i",
-        str(ansible / "inventory" / "embedded.ini"),
+        str(ansible / inventory),
         str(ansible / name),
         "-e",
         json.dumps(variables),

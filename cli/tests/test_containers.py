@@ -136,6 +136,12 @@ def test_status_is_told_what_the_host_knows(monkeypatch: pytest.MonkeyPatch) -> 
     }
 
 
+def test_a_check_is_the_hosts_and_its_probes_run_in_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert containers.enter("check", ["check"]) is None
+    argv, _ = entered(monkeypatch, "check", "--json")
+    assert argv[-5:] == ["--entrypoint", "meteo", "meteo/hadoop:1", "check", "--json"]
+
+
 def test_deploying_is_the_playbooks() -> None:
     told = r"site\.yml -e stack_name=dock -e port_offset=600` puts it up; with -e"
     with pytest.raises(UsageError, match=told):

@@ -65,6 +65,8 @@ def program(tmp_path: Path) -> Program:
         ("export", {"DATABASE_URL": "mysql://127.0.0.1/weather"}, "DATABASE_URL is not a libpq URL"),
         ("consume", {"METEO_STACK": "elsewhere"}, "There is no stack 'elsewhere' yet"),
         ("status", {}, "There is no stack 'meteo' yet; put it up with ./meteo up"),
+        ("check", {}, "There is no stack 'meteo' yet; put it up with ./meteo up"),
+        ("check --json", {}, "There is no stack 'meteo' yet"),
         ("logs kafka", {}, "There is no stack 'meteo' yet"),
         ("exec sql", {}, "There is no tool 'sql'; there are psql, kafka-topics"),
         ("exec psql", {}, "There is no stack 'meteo' yet"),

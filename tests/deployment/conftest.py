@@ -89,12 +89,15 @@ class Deployment:
 
     def processes(self) -> dict[str, int]:
         """Service → process id, of those that run."""
+        return {process["name"]: process["pid"] for process in self.supervisor().getAllProcessInfo() if process["pid"]}
+
+    def supervisor(self) -> Any:
+        """The calls of the stack's supervisor."""
         address = (self.directory / "run" / "supervisor.conf").read_text(encoding="utf-8")
         socket = re.search(r"^serverurl=(.+)$", address, re.MULTILINE)
         assert socket is not None
         transport = SupervisorTransport(None, None, socket[1])
-        listed: Any = ServerProxy("http://127.0.0.1", transport=transport).supervisor.getAllProcessInfo()
-        return {process["name"]: process["pid"] for process in listed if process["pid"]}
+        return ServerProxy("http://127.0.0.1", transport=transport).supervisor
 
 
 def alive(directory: Path) -> list[str]:

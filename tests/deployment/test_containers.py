@@ -220,6 +220,7 @@ def test_weather_flows_through_all_of_them(containers: Containers) -> None:
         ("urls", "explorer.html"),
         ("status", "The weather is not fresh"),
         ("doctor", "the clock of PostgreSQL agrees"),
+        ("check", "and everything works."),
     ],
 )
 def test_the_usual_commands_work(containers: Containers, command: str, said: str) -> None:

@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 import yaml
 
+from meteo_cli.scrapes import SCRAPES
+
 PROJECT = Path(__file__).parents[2]
 ANSIBLE = PROJECT / "ansible"
 PROGRAMS = Path(sys.executable).parent
@@ -82,7 +84,14 @@ def test_preflight_knows_every_port_that_a_service_opens() -> None:
     assert used == checked
 
 
-@pytest.mark.parametrize("book", ["site.yml", "down.yml"])
+def test_the_check_reads_what_prometheus_scrapes() -> None:
+    role = read(ANSIBLE / "roles" / "prometheus" / "defaults" / "main.yml")
+    targets = role["prometheus_server_targets"] + role["prometheus_service_targets"]
+    scraped = {(target.get("service", target["job"]), target["path"]) for target in targets}
+    assert {(each.service, each.path) for each in SCRAPES} == scraped
+
+
+@pytest.mark.parametrize("book", ["site.yml", "down.yml", "check.yml"])
 def test_the_playbooks_parse(book: str) -> None:
     command: list[str | Path] = [PROGRAMS / "ansible-playbook", "--syntax-check", ANSIBLE / book]
     assert subprocess.run(command, cwd=ANSIBLE, capture_output=True, check=False).returncode == 0

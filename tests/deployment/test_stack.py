@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import happybase
 import psycopg2
@@ -11,7 +16,8 @@ import pytest
 import requests
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
-from .conftest import Deployment, alive
+from .conftest import PROJECT, Deployment, alive
+from .made import MARK, Made
 
 pytestmark = pytest.mark.deployment
 SERVERS = {
@@ -21,6 +27,7 @@ TOPICS = [
     {"name": name, "partitions": 3, "replication": 1, "config": {"cleanup.policy": "delete"}}
     for name in ("weather-api", "kept")
 ]
+METEO = Path(sys.executable).parent / "meteo"
 SERVICES = {"producer", "consumer", "export", "aggregate", "page"}
 MONITORING = {"prometheus", "alertmanager", "node-exporter", "postgres-exporter"}
 
@@ -62,6 +69,53 @@ def test_a_running_host_is_shown_what_would_change_and_stays_as_it_is(stack: Dep
     assert (seen.code, seen.changed) == (0, 1), seen.output
     assert "--storage.tsdb.retention.time=3d" in seen.output
     assert stack.processes() == before
+
+
+LINE = re.compile(r"^(\S.{27}) (ok|failed|absent) +(?:\d+\.\d s +)?(\S.*)$", re.MULTILINE)
+
+
+def checked(output: str) -> dict[str, tuple[str, str]]:
+    """Return what each line of a check says: state and sentence, by the probe's name."""
+    return {name.rstrip(): (state, sentence) for name, state, sentence in LINE.findall(output)}
+
+
+def test_a_check_uses_everything_and_leaves_nothing(stack: Deployment) -> None:
+    made = Made(stack.settings())
+    # Of a check that was killed yesterday, and of one that is at work.
+    left, young = (f"{MARK}{int(time.time()) - age}_0123456789ab" for age in (86_400, 0))
+    made.put(left)
+    made.put(young)
+    run = stack.playbook("check.yml")
+    found = checked(run.output)
+    assert run.code == 0, run.output
+    assert {state for state, _ in found.values()} == {"ok", "absent"}
+    assert {name for name, (state, _) in found.items() if state == "absent"} <= {"grafana", "kafka-ui", "pgadmin"}
+    assert found.keys() >= {"kafka", "postgres", "hdfs", "yarn", "hbase", "page"}
+    assert sum(name.startswith("metrics of ") for name in found) == len(SERVERS | SERVICES | MONITORING) - 1
+    assert made.names() == {"kafka": {young}, "postgres": {young}, "hdfs": {f"_{young}_0"}, "hbase": {young}}
+    made.take_away(young)
+    assert made.names() == {"kafka": set(), "postgres": set(), "hdfs": set(), "hbase": set()}
+
+
+def test_a_check_names_the_server_that_is_away(stack: Deployment) -> None:
+    stack.supervisor().stopProcess("hbase-thrift", True)
+    try:
+        ran = subprocess.run(
+            [METEO, "--stack", stack.name, "check"],
+            env={**os.environ, "METEO_PROJECT": str(PROJECT)},
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+    finally:
+        stack.supervisor().startProcess("hbase-thrift", True)
+    found = checked(ran.stdout)
+    assert (ran.returncode, ran.stderr) == (1, "error: Not everything works; see the lines above.\n"), ran.stdout
+    assert {name for name, (state, _) in found.items() if state == "failed"} == {"hbase", "metrics of hbase-thrift"}
+    assert "(HBASE_HOST, HBASE_PORT) cannot be used" in found["hbase"][1]
+    assert "2 of 22 probes failed: hbase, metrics of hbase-thrift." in ran.stdout
+    assert "Traceback" not in ran.stdout
 
 
 def test_a_changed_city_restarts_only_the_producer(stack: Deployment) -> None:
