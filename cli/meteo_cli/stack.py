@@ -230,14 +230,23 @@ def _since(detail: str) -> str | None:
     return begun.isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
-def _playbook(name: str, variables: dict[str, Any], failure: str) -> None:
+def pack(file: Path | None, log_mb: int) -> None:
+    """Run the playbook that packs what is known of the stack into a file, whatever runs its services."""
+    runtime = "embedded.ini" if containers.client_of_stack() is None else "../inventory.ini"
+    given = {"stack_name": stack_name(), "support_bundle_log_mb": log_mb}
+    if file is not None:
+        given["support_bundle_file"] = str(file.absolute())
+    _playbook("support-bundle.yml", given, "There is no bundle; the last task above says why.", runtime)
+
+
+def _playbook(name: str, variables: dict[str, Any], failure: str, inventory: str = "embedded.ini") -> None:
     ansible = project_root() / "ansible"
     if not (ansible / name).exists():
         raise UsageError(f"{ansible} is not there: run ./meteo from the checkout.")
     command = [
         _tool("ansible-playbook"),
         "-i",
-        str(ansible / "inventory" / "embedded.ini"),
+        str(ansible / "inventory" / inventory),
         str(ansible / name),
         "-e",
         json.dumps(variables),
