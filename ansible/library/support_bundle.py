@@ -40,6 +40,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "home": {"type": "path", "required": True},
     "project": {"type": "path", "required": True},
     "address": {"type": "str", "required": True},
+    "jars": {"type": "dict", "required": True},
     "docker_program": {"type": "str", "default": "docker"},
 }
 COMMAND_SECONDS = 180
@@ -47,8 +48,11 @@ COMMAND_SECONDS = 180
 FILE_BYTES = 1_000_000
 """Of a file of configuration; ours have a few thousand."""
 LAUNCHER = {"METEO_HOME", "METEO_STACK", "METEO_PORT_OFFSET", "METEO_PROJECT", "METEO_LISTEN_ADDRESS"}
-OWN_PROGRAM = {"postgres", "prometheus", "alertmanager", "node-exporter", "postgres-exporter", "grafana"}
-"""Services whose program tells its version; the versions of jars and Python packages are in their names."""
+VERSIONED = {"kafka": "-version"} | dict.fromkeys(
+    ("postgres", "prometheus", "alertmanager", "node-exporter", "postgres-exporter", "grafana"), "--version"
+)
+"""Services whose program tells its version, Kafka's that of Java; those of jars and packages are in their names."""
+WITH_JARS = {"kafka": "kafka", "hadoop": "namenode", "hbase": "hbase-master"}
 OF_EVERY_CONTAINER = {"CONFIG_HASH", "PATH", "LANG", "TZ"}
 SYSTEM = (("uname", "-a"), ("nproc",), ("uptime",), ("free", "-m"), ("df", "-h", "-T"), ("date", "+%FT%T%z"))
 
@@ -158,27 +162,27 @@ class Bundle:
         installed = {f"{each.metadata['Name']} {each.version}" for each in metadata.distributions()}
         python = said(str(self.home / "venv" / "bin" / "python"), "--version")
         self.add("versions/python.txt", "\n".join([python, *sorted(installed, key=str.lower), ""]))
-        jars = sorted(str(path.relative_to(self.home)) for path in self.home.glob("jars/*/lib/*.jar"))
-        self.add("versions/jars.txt", "\n".join([*jars, ""]))
+        jars = [self.inside(WITH_JARS[name], "ls", f"{place}/lib") for name, place in self.params["jars"].items()]
+        self.add("versions/jars.txt", "\n".join(jars))
+        found = [self.inside(*program) for program in self.programs()]
         if self.containers:
             form = "{{.Name}} {{.Config.Image}} {{.Image}}"
-            images = [said(self.docker, "inspect", "--format", form, each) for each in self.containers.values()]
-            self.add(
-                "versions/servers.txt", "\n".join([*images, said(self.docker, "version"), said(self.docker, "info")])
-            )
-        else:
-            self.add("versions/servers.txt", "\n".join(said(*argv) for argv in self.programs()))
+            found += [said(self.docker, "inspect", "--format", form, each) for each in self.containers.values()]
+            found += [said(self.docker, "version"), said(self.docker, "info")]
+        self.add("versions/servers.txt", "\n".join(found))
         release = self.read(Path("/etc/os-release"))
         self.add("versions/system.txt", "\n".join([release, *(said(*argv) for argv in SYSTEM)]))
 
-    def programs(self) -> Iterator[tuple[str, str]]:
-        """What is asked for its version: the programs that the stack runs."""
-        home = dict(assignments(self.read(self.settings_files()[1]))).get("JAVA_HOME")
-        yield f"{home}/bin/java" if home else "java", "-version"
+    def programs(self) -> Iterator[tuple[str, str, str]]:
+        """The programs that tell their version: whose each is, where it is there, and how it is asked."""
         for path in self.scripts():
             found = re.search(r"^exec (\S+)", self.read(path), re.MULTILINE)
-            if found and path.parent.name in OWN_PROGRAM:
-                yield found[1], "--version"
+            if found and path.parent.name in VERSIONED:
+                yield path.parent.name, found[1], VERSIONED[path.parent.name]
+
+    def inside(self, service: str, *argv: str) -> str:
+        """What a program says where the service runs."""
+        return said(*((self.docker, "exec", self.containers[service]) if service in self.containers else ()), *argv)
 
     def logs(self) -> None:
         """The end of what each service has written."""
