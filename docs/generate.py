@@ -1,5 +1,5 @@
-"""Write what the code itself says: settings.md, commands.md, metrics.md, ../.env.example, the message's schema,
-the settings that the deployed producer gets, and the tables of sources.md and backfill.md.
+"""Write what the code itself says: settings.md, commands.md, metrics.md, variables.md, ports.md, ../.env.example, the
+message's schema, the settings that the deployed producer gets, and the tables of sources.md and backfill.md.
 
 uv run docs/generate.py            # writes them; tests/test_docs.py fails while one of them is stale
 """
@@ -21,6 +21,7 @@ from typer import Typer
 from typer.models import ArgumentInfo, OptionInfo
 
 from costs import with_tables
+from deployed import ports_page, variables_page
 from meteo_cli.main import app
 from meteo_cli.tools import TOOLS
 from meteo_common.allowances import Budget
@@ -215,6 +216,8 @@ def pages() -> dict[Path, str]:
         ROOT / "docs" / "settings.md": settings_page(),
         ROOT / "docs" / "commands.md": commands_page(),
         ROOT / "docs" / "metrics.md": metrics_page(),
+        ROOT / "docs" / "variables.md": variables_page(MADE_BY),
+        ROOT / "docs" / "ports.md": ports_page(MADE_BY),
         ROOT / ".env.example": env_example(),
         ROOT / "common" / "meteo_common" / "message.schema.json": schema_text(),
         ROOT / "ansible" / "roles" / "producer" / "vars" / "main.yml": producer_settings(),

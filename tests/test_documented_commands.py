@@ -48,6 +48,7 @@ PLACEHOLDERS = {
 SERVED = "tests/test_page.py::test_observations_are_the_rows_of_the_range"
 PERSON = "tests/deployment/test_person.py::test_a_person_puts_a_stack_up_and_takes_it_down"
 FIRST_RUN = "tests/deployment/test_stack.py::test_the_first_run_starts_everything"
+BUNDLE = "tests/deployment/test_stack.py::test_a_support_bundle_holds_everything_but_the_secrets"
 ELSEWHERE = {
     r"(?:\S+=\S+ )*\./meteo (?:--stack \S+ )?(?:up|down)\b": PERSON,
     r"\./meteo restart$": PERSON,  # down, then up
@@ -56,6 +57,7 @@ ELSEWHERE = {
     r"\./meteo test\b": "cli/tests/test_usage.py::test_wrong_usage_is_one_sentence",
     r"\./meteo bench\b": "tests/test_bench.py::test_benchmark_writes_its_ratios",
     r"\./meteo page$": SERVED,
+    r"\./meteo support-bundle": BUNDLE,
     r"curl -s 'http://127.0.0.1:8000/.*/observations": SERVED,
     r"curl -s 'http://127.0.0.1:8000/.*/aggregates": "tests/test_page.py::test_aggregates_are_those_of_hbase",
     r"curl -s http://127.0.0.1:9201/healthz": (

@@ -1,4 +1,4 @@
-"""The commands that operate the stack: up, down, restart, urls, logs."""
+"""The commands that operate the stack: up, down, restart, urls, logs, support-bundle."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -20,6 +21,7 @@ def register(app: typer.Typer) -> None:
     """Add these commands to a command line."""
     for command in (up, down, restart, urls, logs):
         app.command()(command)
+    app.command("support-bundle")(support_bundle)
 
 
 def up(
@@ -94,6 +96,16 @@ def logs(
                 sys.stdout.flush()
 
     run_command(show)
+
+
+def support_bundle(
+    file: Annotated[
+        Path | None, typer.Argument(help="Where to; without it a name with the time, in this directory.")
+    ] = None,
+    log_mb: Annotated[int, typer.Option("--log-mb", min=1, help="Megabytes of each log, from its end.")] = 2,
+) -> None:
+    """Pack configuration, versions, logs and status into one .tar.gz, without secrets; changes nothing."""
+    run_command(lambda: stack.pack(file, log_mb))
 
 
 def _become_docker(client: Mapping[str, Any], container: str, follow: bool, lines: int) -> NoReturn:

@@ -238,6 +238,15 @@ def _since(detail: str) -> str | None:
     return begun.isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
+def pack(file: Path | None, log_mb: int) -> None:
+    """Run the playbook that packs what is known of the stack into a file, whatever runs its services."""
+    runtime = EMBEDDED if containers.client_of_stack() is None else CONTAINERS
+    given = {"stack_name": stack_name(), "support_bundle_log_mb": log_mb}
+    if file is not None:
+        given["support_bundle_file"] = str(file.absolute())
+    _playbook("support-bundle.yml", given, "There is no bundle; the last task above says why.", runtime)
+
+
 def _playbook(name: str, variables: dict[str, Any], failure: str, inventory: str = EMBEDDED) -> None:
     ansible = project_root() / "ansible"
     if not (ansible / name).exists():

@@ -22,6 +22,7 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 from kafka import KafkaConsumer, KafkaProducer
 
+from . import bundles
 from .conftest import ANSIBLE, PROJECT, Deployment
 from .containers import ansible_playbook, daemon, make_images, run
 
@@ -38,6 +39,7 @@ CONTAINERS = {
     *("producer", "consumer", "export", "aggregate", "page"),
     *("prometheus", "alertmanager", "node-exporter", "postgres-exporter"),
 }
+WITH_SECRETS = {"producer", "consumer", "export", "aggregate", "page", "postgres-exporter"}
 HEALTHY_SECONDS = 360
 
 
@@ -259,6 +261,27 @@ def test_each_target_of_prometheus_is_up(containers: Containers) -> None:
         assert time.monotonic() < end, now
         time.sleep(1)
     assert len(now) >= 16
+
+
+def test_a_support_bundle_holds_everything_but_the_secrets(containers: Containers, tmp_path: Path) -> None:
+    before = {name: each["State"]["StartedAt"] for name, each in containers.inspect().items()}
+    assert "changed=0" in bundles.pack("containers", tmp_path / "bundle.tar.gz")
+    assert {name: each["State"]["StartedAt"] for name, each in containers.inspect().items()} == before
+    texts = bundles.unpack(tmp_path / "bundle.tar.gz")
+    secrets = yaml.safe_load((containers.deployment.directory / "secrets.yml").read_text("utf-8"))
+    assert bundles.holders(texts, secrets.values()) == []
+    for name in CONTAINERS:
+        assert texts[f"logs/{name}.log"], name
+        assert "********" in texts[f"configuration/services/{name}/run"] or name not in WITH_SECRETS, name
+        [told] = json.loads(texts[f"status/inspect/{name}.json"])
+        assert told["State"]["Running"], name
+        assert {entry.partition("=")[0] for entry in told["Config"]["Env"]} >= {"CONFIG_HASH", "PATH"}, name
+    services = json.loads(texts["status/status.json"])["services"]
+    assert {each["name"]: each["state"] for each in services} == dict.fromkeys(CONTAINERS, "RUNNING")
+    assert "kafka-clients-" in texts["versions/jars.txt"]
+    assert "hadoop-hdfs-" in texts["versions/jars.txt"]
+    assert "postgres (PostgreSQL) 15" in texts["versions/servers.txt"]
+    assert json.loads(texts["alerts/targets.json"])["status"] == "success"
 
 
 def test_each_comes_back_when_it_is_killed_and_nothing_is_lost(containers: Containers) -> None:

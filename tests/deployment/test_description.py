@@ -68,6 +68,26 @@ def test_every_variable_of_a_role_is_described(role: Path) -> None:
         assert all(option["description"] and option["type"] for option in described.values())
 
 
+def test_every_variable_of_the_whole_platform_is_described() -> None:
+    descriptions = read(ANSIBLE / "meta" / "argument_specs.yml")["argument_specs"]
+    options = [option for entry in descriptions.values() for option in entry["options"].items()]
+    assert all(option["description"] and option["type"] for _, option in options)
+    assert len({name for name, _ in options}) == len(options)
+    containers = read(ANSIBLE / "group_vars" / "docker.yml")
+    paths = (ANSIBLE / "group_vars" / "all").glob("*.yml")
+    everywhere = {name for path in paths for name in read(path)}
+    # What a role has as its default is described there, and set otherwise for containers.
+    defaults = {name for role in ROLES for name in read(role / "defaults" / "main.yml")}
+    assert {name for name, _ in options} == everywhere | (set(containers) - defaults)
+    assert set(descriptions["containers"]["options"]) == set(containers) - defaults - everywhere
+
+
+def test_every_port_says_what_it_is_for() -> None:
+    path = ANSIBLE / "group_vars" / "all" / "ports.yml"
+    told = re.findall(r"^  (\w+): \d+  # \S.+$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    assert told == list(read(path)["port_defaults"])
+
+
 def test_preflight_knows_every_port_that_a_service_opens() -> None:
     checked = {
         name
@@ -91,7 +111,7 @@ def test_the_check_reads_what_prometheus_scrapes() -> None:
     assert {(each.service, each.path) for each in SCRAPES} == scraped
 
 
-@pytest.mark.parametrize("book", ["site.yml", "down.yml", "check.yml"])
+@pytest.mark.parametrize("book", ["site.yml", "down.yml", "check.yml", "support-bundle.yml"])
 def test_the_playbooks_parse(book: str) -> None:
     command: list[str | Path] = [PROGRAMS / "ansible-playbook", "--syntax-check", ANSIBLE / book]
     assert subprocess.run(command, cwd=ANSIBLE, capture_output=True, check=False).returncode == 0

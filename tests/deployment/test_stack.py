@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -14,8 +15,10 @@ import happybase
 import psycopg2
 import pytest
 import requests
+import yaml
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
+from . import bundles
 from .conftest import PROJECT, Deployment, alive
 from .made import MARK, Made
 
@@ -30,6 +33,8 @@ TOPICS = [
 METEO = Path(sys.executable).parent / "meteo"
 SERVICES = {"producer", "consumer", "export", "aggregate", "page"}
 MONITORING = {"prometheus", "alertmanager", "node-exporter", "postgres-exporter"}
+PLANTED_URL = "http://watcher:p%40ss-word@127.0.0.1:9"
+PLANTED_HOOK = "http://127.0.0.1:9/hooks/T0K3N-of-the-hook"
 
 
 def test_a_fresh_host_is_shown_what_would_run_and_stays_fresh(stack: Deployment) -> None:
@@ -126,6 +131,50 @@ def test_a_changed_city_restarts_only_the_producer(stack: Deployment) -> None:
     assert {name for name in before if before[name] != after.get(name)} == {"producer"}
 
 
+def test_a_support_bundle_holds_everything_but_the_secrets(stack: Deployment, tmp_path: Path) -> None:
+    given = {"CITY": "Lyon,FR@45.76,4.84", "OPENWEATHER_API_KEY": "0f-planted-key", "OPEN_METEO_URL": PLANTED_URL}
+    run = stack.playbook("site.yml", given, kafka_topics=TOPICS, alertmanager_webhook_url=PLANTED_HOOK)
+    assert run.code == 0, run.output
+    before = stack.processes()
+    said = bundles.pack("deploy", tmp_path / "bundle.tar.gz")
+    assert "changed=0" in said
+    assert (tmp_path / "bundle.tar.gz").stat().st_mode & 0o777 == 0o600
+    assert stack.processes() == before
+    texts = bundles.unpack(tmp_path / "bundle.tar.gz")
+    secrets = yaml.safe_load((stack.directory / "secrets.yml").read_text(encoding="utf-8"))
+    planted = [given["OPENWEATHER_API_KEY"], "p%40ss-word", "p@ss-word", "T0K3N-of-the-hook"]
+    assert bundles.holders(texts, [*secrets.values(), *planted]) == []
+    # They are there, each as a mask.
+    assert texts["configuration/secrets.yml"].splitlines() == [f"{name}: ********" for name in secrets]
+    assert "DATABASE_URL='postgresql://********@" in texts["configuration/settings.env"]
+    producer = texts["configuration/services/producer/run"]
+    assert "export OPENWEATHER_API_KEY=********" in producer
+    assert "export OPEN_METEO_URL=http://********@127.0.0.1:9" in producer
+    assert '"url": "********"' in texts["configuration/services/alertmanager/alertmanager.yml"]
+    for name in SERVERS | SERVICES | MONITORING:
+        assert texts[f"logs/{name}.log"], name
+    assert json.loads(texts["stack.json"])["services"].keys() == before.keys()
+    state = json.loads(texts["status/status.json"])
+    assert {each["name"]: each["state"] for each in state["services"]} == dict.fromkeys(before, "RUNNING")
+    assert {"settings", "ports"} <= {each["check"] for each in json.loads(texts["status/doctor.json"])["findings"]}
+    assert json.loads(texts["alerts/alerts.json"])["status"] == "success"
+    assert "kafka-clients-" in texts["versions/jars.txt"]
+    assert "psycopg2" in texts["versions/python.txt"]
+    for said in ("openjdk", "postgres (PostgreSQL)", "prometheus, version", "alertmanager, version"):
+        assert said in texts["versions/servers.txt"], texts["versions/servers.txt"]
+
+
+def test_a_support_bundle_replaces_no_file(tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("kept")
+    said = bundles.pack("deploy", tmp_path / "mine", code=1)
+    assert "mine is there already; name another file, or remove it." in flat(said)
+    assert (tmp_path / "mine").read_text() == "kept"
+    assert "cannot be written (No such file or directory)" in flat(
+        bundles.pack("deploy", tmp_path / "none" / "b.tar.gz", code=1)
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
 def test_a_taken_port_names_its_holder(stack: Deployment) -> None:
     run = Deployment("other", stack.offset).up()
     assert run.code != 0
@@ -200,6 +249,21 @@ def test_a_killed_supervisor_leaves_nothing_behind(stack: Deployment) -> None:
     assert not alive(stack.directory)
 
 
+def test_a_support_bundle_is_made_while_nothing_runs_and_changes_nothing(stack: Deployment, tmp_path: Path) -> None:
+    before = files(stack.directory)
+    bundles.pack("deploy", tmp_path / "bundle.tar.gz", "--log-mb", "1")
+    assert files(stack.directory) == before
+    assert not alive(stack.directory)
+    texts = bundles.unpack(tmp_path / "bundle.tar.gz")
+    secrets = yaml.safe_load((stack.directory / "secrets.yml").read_text(encoding="utf-8"))
+    assert bundles.holders(texts, secrets.values()) == []
+    assert {each["healthy"] for each in json.loads(texts["status/status.json"])["services"]} == {False}
+    assert "alerts/alerts.json" not in texts
+    assert "/api/v1/alerts: " in texts["contents.txt"]
+    assert max(len(text.encode()) for name, text in texts.items() if name.startswith("logs/")) <= 1_000_000
+    assert "Kafka Server started" in texts["logs/kafka.log"]
+
+
 def test_data_without_its_passwords_is_refused(stack: Deployment) -> None:
     assert not alive(stack.directory)
     secrets, elsewhere = stack.directory / "secrets.yml", stack.directory / "secrets.elsewhere"
@@ -217,6 +281,12 @@ def test_stopping_what_does_not_run_says_so(stack: Deployment) -> None:
     run = stack.down()
     assert (run.code, run.changed) == (0, 0)
     assert "Nothing of the stack deploy was running." in flat(run.output)
+
+
+def files(directory: Path) -> dict[str, tuple[int, int]]:
+    """Size and time of each file; but SQLite puts in order what a killed producer left, for whoever reads it."""
+    found = [path for path in directory.rglob("*") if path.is_file() and not path.name.startswith("producer.sqlite")]
+    return {str(path): (path.stat().st_size, path.stat().st_mtime_ns) for path in found}
 
 
 def flat(output: str) -> str:
