@@ -235,7 +235,8 @@ def _listeners() -> Iterator[tuple[str, list[str], str]]:
 def _published() -> dict[str, bool]:
     """Return the ports that roles open, by their names in the table, and whether the host has them too."""
     found = {}
-    for path in sorted((ANSIBLE / "roles").glob("*/tasks/*.yml")):
+    roles = ANSIBLE / "roles"
+    for path in sorted((*roles.glob("*/tasks/*.yml"), *roles.glob("*/vars/*.yml"))):
         for name, more in re.findall(r'bind: "{{ ports\.(\w+) }}"(, publish: )?', path.read_text("utf-8")):
             found[name] = bool(more)
     return found
