@@ -148,6 +148,10 @@ class AggregateTable:
             # The next key in the order of bytes; a page that is not full was the last.
             start = page[-1][0] + b"\0" if len(page) == BATCH_ROWS else None
 
+    def drop(self) -> None:
+        """Delete the table with all that is in it; whoever connects next makes it again."""
+        self._call(self._drop)
+
     def _page(
         self, start: bytes | None, after: bytes | None, rows: int, *, backwards: bool = False
     ) -> list[tuple[bytes, dict[bytes, tuple[bytes, int]]]]:
@@ -178,6 +182,11 @@ class AggregateTable:
             writers = [self, *(stack.enter_context(other) for other in others)]
             for sent in [pool.submit(send, writer, number) for number, writer in enumerate(writers)]:
                 sent.result()
+
+    def _drop(self, _: Any) -> None:
+        connection = self._open()
+        if self._name.encode() in connection.tables():
+            connection.delete_table(self._name, disable=True)
 
     def _make(self, _: Any) -> None:
         connection = self._open()

@@ -166,28 +166,35 @@ def answers(host: str, port: int) -> bool:
 def deploy(**variables: Any) -> None:
     """Run the playbook that puts the stack up, showing what it does. Raises TerminalError when it fails."""
     refuse_containers()
+    run_playbook("site.yml", named(**variables), "The stack was not put up; the last task above says why.")
+
+
+def named(**variables: Any) -> dict[str, Any]:
+    """Return variables for a playbook that puts the stack up: its name, and its offset if that is known."""
     offset = os.environ.get("METEO_PORT_OFFSET")
     if offset is None and (stack_directory() / "stack.json").exists():
         offset = str(read_stack().port_offset)
-    given = {"stack_name": stack_name(), **({"port_offset": offset} if offset else {}), **variables}
-    _playbook("site.yml", given, "The stack was not put up; the last task above says why.")
+    return {"stack_name": stack_name(), **({"port_offset": offset} if offset else {}), **variables}
 
 
 def take_down(*, purge: bool) -> None:
     """Stop every process of the stack; `purge` deletes its data too."""
     refuse_containers()
-    _playbook(
+    run_playbook(
         "down.yml", {"stack_name": stack_name(), "purge": purge}, "The stack was not taken down; see the task above."
     )
 
 
-def refuse_containers() -> None:
+def refuse_containers(book: str = "site.yml") -> None:
     """Raise UsageError for a stack of containers: the variables of its inventory are the user's, and unknown here."""
     if containers.client_of_stack() is None:
         return
     deployed = read_stack()
     chosen = {"stack_name": deployed.name, "port_offset": deployed.port_offset}
-    told = _PUT_UP + "".join(f" -e {name}={value}" for name, value in chosen.items() if value not in ("meteo", 0))
+    told = _PUT_UP.replace("site.yml", book)
+    told += "".join(f" -e {name}={value}" for name, value in chosen.items() if value not in ("meteo", 0))
+    if book != "site.yml":
+        raise UsageError(f"The stack '{deployed.name}' runs in containers: `{told}` does this; see docs/backup.md.")
     raise UsageError(
         f"The stack '{deployed.name}' runs in containers: `{told}` puts it up; with -e meteo_state=absent it takes it"
         " down."
@@ -230,7 +237,8 @@ def _since(detail: str) -> str | None:
     return begun.isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
-def _playbook(name: str, variables: dict[str, Any], failure: str) -> None:
+def run_playbook(name: str, variables: dict[str, Any], failure: str, *options: str) -> None:
+    """Run a playbook for the embedded stack, showing what it does. Raises TerminalError, saying `failure`."""
     ansible = project_root() / "ansible"
     if not (ansible / name).exists():
         raise UsageError(f"{ansible} is not there: run ./meteo from the checkout.")
@@ -241,6 +249,7 @@ def _playbook(name: str, variables: dict[str, Any], failure: str) -> None:
         str(ansible / name),
         "-e",
         json.dumps(variables),
+        *options,
     ]
     environment = {
         **os.environ,
