@@ -35,6 +35,16 @@ def roots(settings: Settings) -> dict[str, str]:
     }
 
 
+def present(filesystem: FileSystem, settings: Settings) -> list[str]:
+    """Return the paths of what HDFS holds of the platform's: days, their Parquet, the climate; nothing of others'."""
+    return [
+        f"{path}/{entry.name}"
+        for name, path in roots(settings).items()
+        for entry in filesystem.list(path)
+        if name == "climate" or entry.name.startswith("dt=")
+    ]
+
+
 class ArchiveWriter:
     """Writes an archive; several threads may add to it."""
 
@@ -66,18 +76,18 @@ class ArchiveReader:
     """Puts an archive's files into HDFS, in place of all that is there of the platform's."""
 
     def __init__(self, settings: Settings) -> None:
+        self._settings = settings
         self._filesystem = FileSystem(settings)
         self._roots = roots(settings)
         self._written: dict[str, str] = {}
 
     def put(self, source: BinaryIO) -> int:
-        """Empty the directories, write the files and return how many count.
+        """Delete what is there, write the files and return how many count.
 
         Raises MismatchError for an archive that is damaged or not whole: HDFS then holds what could be read of it.
         """
-        for path in self._roots.values():
-            for entry in self._filesystem.list(path):
-                self._filesystem.delete_tree(f"{path}/{entry.name}")
+        for path in present(self._filesystem, self._settings):
+            self._filesystem.delete_tree(path)
         self._filesystem.make_directory(self._roots["days"])
         try:
             wanted = self._write_all(_members(source))

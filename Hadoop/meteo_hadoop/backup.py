@@ -22,7 +22,7 @@ from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
 from meteo_common.database import connect, open_database, transaction
 from meteo_common.settings import Settings
-from meteo_hadoop.archive import INDEX, ArchiveWriter, roots
+from meteo_hadoop.archive import INDEX, ArchiveWriter, present, roots
 from meteo_hadoop.climatology import CLIMATE
 from meteo_hadoop.hbase import AggregateTable
 from meteo_hadoop.locks import climate_lock, day_locks
@@ -165,8 +165,7 @@ def has_data(settings: Settings) -> dict[str, bool]:
             if held:
                 cursor.execute(question)
                 (held,) = cursor.fetchone() or (False,)
-    files = any(filesystem.list(path) for path in roots(settings).values())
-    return {"postgresql": held, "hdfs": files}
+    return {"postgresql": held, "hdfs": bool(present(filesystem, settings))}
 
 
 def owe_hbase(settings: Settings) -> None:

@@ -69,6 +69,10 @@ def program(tmp_path: Path) -> Program:
         ("exec sql", {}, "There is no tool 'sql'; there are psql, kafka-topics"),
         ("exec psql", {}, "There is no stack 'meteo' yet"),
         ("up -e nothing", {}, "-e expects NAME=VALUE"),
+        ("backup today", {}, "There is no stack 'meteo' yet"),
+        ("restore today", {}, "The Vault password cannot be asked for here: give --vault-password-file FILE"),
+        ("restore today --only hdfs", {}, "--only hdfs: expected postgres"),
+        ("restore today --vault-password-file none", {}, "--vault-password-file none: there is no such file"),
         ("test --all --long", {}, "Only one of --all, --containers and --long"),
     ],
 )

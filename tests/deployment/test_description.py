@@ -82,7 +82,7 @@ def test_preflight_knows_every_port_that_a_service_opens() -> None:
     assert used == checked
 
 
-@pytest.mark.parametrize("book", ["site.yml", "down.yml"])
+@pytest.mark.parametrize("book", ["site.yml", "down.yml", "backup.yml", "restore.yml"])
 def test_the_playbooks_parse(book: str) -> None:
     command: list[str | Path] = [PROGRAMS / "ansible-playbook", "--syntax-check", ANSIBLE / book]
     assert subprocess.run(command, cwd=ANSIBLE, capture_output=True, check=False).returncode == 0
