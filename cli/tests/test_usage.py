@@ -66,7 +66,7 @@ def program(tmp_path: Path) -> Program:
         ("consume", {"METEO_STACK": "elsewhere"}, "There is no stack 'elsewhere' yet"),
         ("status", {}, "There is no stack 'meteo' yet; put it up with ./meteo up"),
         ("logs kafka", {}, "There is no stack 'meteo' yet"),
-        ("exec sql", {}, "There is no tool 'sql'; there are psql, kafka-topics"),
+        ("exec sql", {}, "There is no tool 'sql'; there are psql, pg_dump, pg_restore, kafka-topics"),
         ("exec psql", {}, "There is no stack 'meteo' yet"),
         ("up -e nothing", {}, "-e expects NAME=VALUE"),
         ("backup today", {}, "There is no stack 'meteo' yet"),
