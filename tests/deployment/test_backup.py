@@ -16,7 +16,8 @@ import psycopg2
 import pytest
 import yaml
 
-from .conftest import PROGRAMS, PROJECT, Deployment, alive
+from .conftest import ANSIBLE, PROGRAMS, PROJECT, Deployment, alive
+from .test_description import load
 
 pytestmark = pytest.mark.deployment
 # What a restore does not need is left out, for the time that it takes.
@@ -151,14 +152,35 @@ def test_an_interrupted_backup_is_none(backups: Backups) -> None:
     assert (directory / "manifest.json").exists()
 
 
+def damage(path: Path) -> None:
+    """Turn one bit of a file over."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
 @pytest.mark.parametrize("name", ["weatherdb.dump", "hdfs.tar.gz", "secrets.yml"])
-def test_a_damaged_backup_is_refused(backups: Backups, tmp_path: Path, name: str) -> None:
-    before = backups.stack.processes()
+def test_each_file_is_compared_with_the_manifest(backups: Backups, tmp_path: Path, name: str) -> None:
+    read_manifest = load(ANSIBLE / "module_utils" / "backups.py").read_manifest
     copy = tmp_path / "copy"
     shutil.copytree(backups.today, copy)
-    content = bytearray((copy / name).read_bytes())
-    content[len(content) // 2] ^= 1
-    (copy / name).write_bytes(content)
+    assert read_manifest(copy)["stack"] == backups.stack.name
+    damage(copy / name)
+    with pytest.raises(ValueError, match=f"is damaged: {name} is not what manifest.json says of it"):
+        read_manifest(copy)
+    (copy / name).unlink()
+    with pytest.raises(ValueError, match=f"is damaged: {name} is missing"):
+        read_manifest(copy)
+    (copy / "manifest.json").write_text("{", "utf-8")
+    with pytest.raises(ValueError, match=r"is damaged: manifest\.json is not readable"):
+        read_manifest(copy)
+
+
+def test_a_damaged_backup_is_refused(backups: Backups, tmp_path: Path) -> None:
+    before, name = backups.stack.processes(), "hdfs.tar.gz"
+    copy = tmp_path / "copy"
+    shutil.copytree(backups.today, copy)
+    damage(copy / name)
     said = meteo(backups.stack, "restore", copy, "--overwrite", code=1)
     assert f"is damaged: {name} is not what manifest.json says of it" in said
     assert backups.stack.processes() == before
