@@ -47,10 +47,12 @@ PLACEHOLDERS = {
 
 SERVED = "tests/test_page.py::test_observations_are_the_rows_of_the_range"
 PERSON = "tests/deployment/test_person.py::test_a_person_puts_a_stack_up_and_takes_it_down"
+RESTORED = "tests/deployment/test_backup.py::test_a_restore_onto_an_empty_host"
 FIRST_RUN = "tests/deployment/test_stack.py::test_the_first_run_starts_everything"
 BUNDLE = "tests/deployment/test_stack.py::test_a_support_bundle_holds_everything_but_the_secrets"
 ELSEWHERE = {
     r"(?:\S+=\S+ )*\./meteo (?:--stack \S+ )?(?:up|down)\b": PERSON,
+    r"(?:\S+=\S+ )*\./meteo (?:--stack \S+ )?(?:backup|restore)\b": RESTORED,
     r"\./meteo restart$": PERSON,  # down, then up
     r"\./meteo --setup-only": FIRST_RUN,
     r"\./meteo demo": "tests/test_pipeline.py::test_hbase_holds_the_aggregates",

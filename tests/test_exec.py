@@ -116,7 +116,7 @@ def test_every_class_is_in_the_jars(stack: Path) -> None:
         wanted = {words[0] for words in tool.commands.values()} or {word for word in tool.argv[-1:] if "." in word}
         jars = next((str(deployed[name]) for name in deployed if f"{{{name}}}/*" in " ".join(tool.argv)), None)
         if jars is None:
-            assert tool.name in {"psql", "python"}
+            assert tool.name in {"psql", "pg_dump", "pg_restore", "python"}
             continue
         assert wanted
         for jar in Path(jars).glob("*.jar"):

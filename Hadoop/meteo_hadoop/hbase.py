@@ -105,7 +105,10 @@ class AggregateTable:
         return self._call(lambda _: [name.decode() for name in self._open().tables()])
 
     def drop(self) -> None:
-        """Delete the table with all that is in it; none there is fine. Raises UnreachableError."""
+        """Delete the table with all that is in it; none there is fine. Raises UnreachableError.
+
+        Whoever connects next makes it again.
+        """
         self._call(self._drop)
 
     def write_day(
@@ -187,6 +190,11 @@ class AggregateTable:
             for sent in [pool.submit(send, writer, number) for number, writer in enumerate(writers)]:
                 sent.result()
 
+    def _drop(self, _: Any) -> None:
+        connection = self._open()
+        if self._name.encode() in connection.tables():
+            connection.delete_table(self._name, disable=True)
+
     def _make(self, _: Any) -> None:
         connection = self._open()
         if self._name.encode() not in connection.tables():
@@ -199,11 +207,6 @@ class AggregateTable:
                 # Another process may have made it meanwhile.
                 if self._name.encode() not in connection.tables():
                     raise
-
-    def _drop(self, _: Any) -> None:
-        connection = self._open()
-        if self._name.encode() in connection.tables():
-            connection.delete_table(self._name, disable=True)
 
     def _open(self) -> happybase.Connection:
         if self._connection is None:

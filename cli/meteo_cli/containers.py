@@ -19,7 +19,9 @@ INSIDE = "METEO_INSIDE"
 """Set in the container of a command: there it goes on as usual."""
 STATES = "METEO_CONTAINERS"
 """What the host knew of the containers when it started the command; inside, nobody can ask Docker."""
-OF_THE_HOST = frozenset({"demo", "test", "bench", "up", "down", "restart", "urls", "logs", "exec", "support-bundle"})
+OF_THE_HOST = frozenset(
+    {"demo", "test", "bench", "up", "down", "backup", "restore", "restart", "urls", "logs", "exec", "support-bundle"}
+)
 """What deploys containers and looks at them from outside."""
 OF_THE_TERMINAL = ("TERM", "COLUMNS", "LINES", "NO_COLOR")
 OF_THE_IMAGE = tuple(map(Path, ("/opt/meteo", "/usr", "/etc", "/bin", "/lib", "/proc", "/sys", "/dev")))

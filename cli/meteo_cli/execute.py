@@ -65,8 +65,9 @@ def in_container(
     conf = str(stack_directory() / "services" / str(tool.server) / "conf")
     argv, own = _command(tool, arguments, {**environment, "HADOOP_CONF_DIR": conf, "HBASE_CONF_DIR": conf})
     environment = {**own, **environment}
-    # What psql goes by; of the rest nothing is a tool's business.
-    names = {*own, "HADOOP_USER_NAME", *(name for name in environment if tool.name == "psql" and name.startswith("PG"))}
+    # What libpq goes by; of the rest nothing is a tool's business.
+    libpq = [name for name in environment if tool.server == "postgres" and name.startswith("PG")]
+    names = {*own, "HADOOP_USER_NAME", *libpq}
     options = [*containers.interactive(), *containers.given((*names, *containers.OF_THE_TERMINAL), environment)]
     return [client["program"], "exec", *options, container, *argv], environment
 

@@ -15,7 +15,7 @@ import meteo_consumer.commands
 import meteo_hadoop.commands
 import meteo_page.commands
 import meteo_producer.commands
-from meteo_cli import bench, check, containers, demo, doctor, execute, operate, status, testing
+from meteo_cli import backup, bench, check, containers, demo, doctor, execute, operate, status, testing
 from meteo_cli.privileges import become_service_user
 from meteo_common.console import err
 from meteo_common.errors import MeteoError, UsageError
@@ -77,6 +77,7 @@ demo.register(app)
 testing.register(app)
 bench.register(app)
 operate.register(app)
+backup.register(app)
 status.register(app)
 execute.register(app)
 doctor.register(app)

@@ -16,6 +16,10 @@ from meteo_cli import containers, stack
 from meteo_common.console import out, print_columns, run_command
 from meteo_common.errors import UsageError
 
+Variables = Annotated[
+    list[str] | None, typer.Option("-e", "--extra-vars", metavar="NAME=VALUE", help="A variable of the playbook.")
+]
+
 
 def register(app: typer.Typer) -> None:
     """Add these commands to a command line."""
@@ -25,19 +29,22 @@ def register(app: typer.Typer) -> None:
 
 
 def up(
-    variables: Annotated[
-        list[str] | None, typer.Option("-e", "--extra-vars", metavar="NAME=VALUE", help="A variable of the playbook.")
-    ] = None,
+    variables: Variables = None,
 ) -> None:
     """Put the embedded stack up, or bring it in line with its variables."""
 
     def deploy() -> None:
-        given = dict(entry.partition("=")[::2] for entry in variables or ())
-        if "" in given or not all("=" in entry for entry in variables or ()):
-            raise UsageError("-e expects NAME=VALUE, such as -e services_enabled=false.")
-        stack.deploy(**given)
+        stack.deploy(**given(variables))
 
     run_command(deploy)
+
+
+def given(variables: list[str] | None) -> dict[str, str]:
+    """Return the variables of -e by name."""
+    found = dict(entry.partition("=")[::2] for entry in variables or ())
+    if "" in found or not all("=" in entry for entry in variables or ()):
+        raise UsageError("-e expects NAME=VALUE, such as -e services_enabled=false.")
+    return found
 
 
 def down(purge: Annotated[bool, typer.Option("--purge", help="Delete all of its data too.")] = False) -> None:

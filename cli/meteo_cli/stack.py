@@ -167,17 +167,21 @@ def answers(host: str, port: int) -> bool:
 def deploy(**variables: Any) -> None:
     """Run the playbook that puts the stack up, showing what it does. Raises TerminalError when it fails."""
     refuse_containers()
+    run_playbook("site.yml", named(**variables), "The stack was not put up; the last task above says why.")
+
+
+def named(**variables: Any) -> dict[str, Any]:
+    """Return variables for a playbook that puts the stack up: its name, and its offset if that is known."""
     offset = os.environ.get("METEO_PORT_OFFSET")
     if offset is None and (stack_directory() / "stack.json").exists():
         offset = str(read_stack().port_offset)
-    given = {"stack_name": stack_name(), **({"port_offset": offset} if offset else {}), **variables}
-    _playbook("site.yml", given, "The stack was not put up; the last task above says why.")
+    return {"stack_name": stack_name(), **({"port_offset": offset} if offset else {}), **variables}
 
 
 def take_down(*, purge: bool) -> None:
     """Stop every process of the stack; `purge` deletes its data too."""
     refuse_containers()
-    _playbook(
+    run_playbook(
         "down.yml", {"stack_name": stack_name(), "purge": purge}, "The stack was not taken down; see the task above."
     )
 
@@ -186,16 +190,20 @@ def check() -> None:
     """Run the playbook that uses each server and service. Raises TerminalError when one of them does not work."""
     deployed = read_stack()
     inventory = EMBEDDED if deployed.client is None else CONTAINERS
-    _playbook("check.yml", {"stack_name": deployed.name}, "Not everything works; see the lines above.", inventory)
+    failure = "Not everything works; see the lines above."
+    run_playbook("check.yml", {"stack_name": deployed.name}, failure, inventory=inventory)
 
 
-def refuse_containers() -> None:
+def refuse_containers(book: str = "site.yml") -> None:
     """Raise UsageError for a stack of containers: the variables of its inventory are the user's, and unknown here."""
     if containers.client_of_stack() is None:
         return
     deployed = read_stack()
     chosen = {"stack_name": deployed.name, "port_offset": deployed.port_offset}
-    told = _PUT_UP + "".join(f" -e {name}={value}" for name, value in chosen.items() if value not in ("meteo", 0))
+    told = _PUT_UP.replace("site.yml", book)
+    told += "".join(f" -e {name}={value}" for name, value in chosen.items() if value not in ("meteo", 0))
+    if book != "site.yml":
+        raise UsageError(f"The stack '{deployed.name}' runs in containers: `{told}` does this; see docs/backup.md.")
     raise UsageError(
         f"The stack '{deployed.name}' runs in containers: `{told}` puts it up; with -e meteo_state=absent it takes it"
         " down."
@@ -244,10 +252,11 @@ def pack(file: Path | None, log_mb: int) -> None:
     given = {"stack_name": stack_name(), "support_bundle_log_mb": log_mb}
     if file is not None:
         given["support_bundle_file"] = str(file.absolute())
-    _playbook("support-bundle.yml", given, "There is no bundle; the last task above says why.", runtime)
+    run_playbook("support-bundle.yml", given, "There is no bundle; the last task above says why.", inventory=runtime)
 
 
-def _playbook(name: str, variables: dict[str, Any], failure: str, inventory: str = EMBEDDED) -> None:
+def run_playbook(name: str, variables: dict[str, Any], failure: str, *options: str, inventory: str = EMBEDDED) -> None:
+    """Run a playbook, showing what it does. Raises TerminalError, saying `failure`."""
     ansible = project_root() / "ansible"
     if not (ansible / name).exists():
         raise UsageError(f"{ansible} is not there: run ./meteo from the checkout.")
@@ -258,6 +267,7 @@ def _playbook(name: str, variables: dict[str, Any], failure: str, inventory: str
         str(ansible / name),
         "-e",
         json.dumps(variables),
+        *options,
     ]
     environment = {
         **os.environ,

@@ -96,6 +96,8 @@ _HBASE_COMMANDS = {
 
 _ALL = (
     Tool("psql", "postgres", "SQL, as the platform's user in its database", ("{POSTGRES_BIN}/psql",)),
+    Tool("pg_dump", "postgres", "a copy of the platform's database", ("{POSTGRES_BIN}/pg_dump",)),
+    Tool("pg_restore", "postgres", "puts such a copy into a database, or shows it", ("{POSTGRES_BIN}/pg_restore",)),
     _kafka("kafka-topics", "org.apache.kafka.tools.TopicCommand", "list, describe, create, alter, delete topics"),
     _kafka(
         "kafka-consumer-groups",

@@ -111,7 +111,9 @@ def test_the_check_reads_what_prometheus_scrapes() -> None:
     assert {(each.service, each.path) for each in SCRAPES} == scraped
 
 
-@pytest.mark.parametrize("book", ["site.yml", "down.yml", "check.yml", "support-bundle.yml"])
+@pytest.mark.parametrize(
+    "book", ["site.yml", "down.yml", "check.yml", "support-bundle.yml", "backup.yml", "restore.yml"]
+)
 def test_the_playbooks_parse(book: str) -> None:
     command: list[str | Path] = [PROGRAMS / "ansible-playbook", "--syntax-check", ANSIBLE / book]
     assert subprocess.run(command, cwd=ANSIBLE, capture_output=True, check=False).returncode == 0
