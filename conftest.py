@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
+from unittest.mock import patch
 
 import psycopg2
 import pytest
@@ -174,20 +175,21 @@ def _stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     METEO_KEEP_TEST_STACK=1 leaves it up and takes it over as it is, which saves two minutes a run while writing tests.
     """
     slot, name = _free_stack(tmp_path_factory.getbasetemp())
-    os.environ.update({"METEO_STACK": name, "METEO_PORT_OFFSET": str(STACKS[name])})
-    for setting in Settings.model_fields:
-        os.environ.pop(setting.upper(), None)
     keep = os.environ.get("METEO_KEEP_TEST_STACK") == "1"
-    if not keep:
-        _meteo("down", "--purge", check=False)
-    try:
-        if not (keep and _is_up()):
-            _meteo("up", "-e", "services_enabled=false", "-e", "monitoring_enabled=false")
-        yield stack_directory(name)
-    finally:
+    # Put back afterwards: commands of the tests that come then would ask for a stack that is no longer there.
+    with patch.dict(os.environ, {"METEO_STACK": name, "METEO_PORT_OFFSET": str(STACKS[name])}):
+        for setting in Settings.model_fields:
+            os.environ.pop(setting.upper(), None)
         if not keep:
-            _meteo("down", "--purge")
-        slot.close()
+            _meteo("down", "--purge", check=False)
+        try:
+            if not (keep and _is_up()):
+                _meteo("up", "-e", "services_enabled=false", "-e", "monitoring_enabled=false")
+            yield stack_directory(name)
+        finally:
+            if not keep:
+                _meteo("down", "--purge")
+            slot.close()
 
 
 def _free_stack(directory: Path) -> tuple[IO[str], str]:

@@ -46,7 +46,7 @@ PLACEHOLDERS = {
 """What a document's words in capitals, and its examples, stand for; a tenant's own names follow when it is there."""
 
 SERVED = "tests/test_page.py::test_observations_are_the_rows_of_the_range"
-PERSON = "tests/deployment/test_person.py::test_a_person_puts_a_stack_up_and_takes_it_down"
+PERSON = "tests/deployment/test_person.py::test_a_person_upgrades_a_stack_with_data_and_takes_it_down"
 RESTORED = "tests/deployment/test_backup.py::test_a_restore_onto_an_empty_host"
 FIRST_RUN = "tests/deployment/test_stack.py::test_the_first_run_starts_everything"
 BUNDLE = "tests/deployment/test_stack.py::test_a_support_bundle_holds_everything_but_the_secrets"
