@@ -27,7 +27,7 @@ from meteo_common.settings import Settings, load_settings, stack_directory
 
 STACKS = {"test": 3000, "test-2": 600}
 """Names and port offsets: no port of theirs meets one of a running demo, nor of the other stacks that tests make."""
-OTHER_STACKS = ("faults", "watched", "deploy", "interfaces")
+OTHER_STACKS = ("faults", "watched", "deploy", "deploy-restored", "interfaces")
 METEO = Path(sys.executable).parent / "meteo"
 PARTITIONS = 3
 

@@ -152,17 +152,16 @@ class Service:
         return self.program.exists() or bool(calls and self.state(calls))
 
     def absent(self) -> bool:
+        present = self.present()
         calls = self.stack.supervisor()
-        state = self.state(calls) if calls else None
         if calls:
-            self.remove(calls, state)
-        present = self.program.exists()
+            self.remove(calls, self.state(calls))
         self.program.unlink(missing_ok=True)
         shutil.rmtree(self.home, ignore_errors=True)
         self.stack.register(self.name, None)
         if calls:
             calls.reloadConfig()
-        return present or state is not None
+        return present
 
 
 def main() -> None:

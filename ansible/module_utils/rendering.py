@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from ansible.module_utils.masking import MASK
 from ansible.module_utils.supervision import write
 
 ARGUMENTS: dict[str, dict[str, Any]] = {
@@ -71,7 +72,7 @@ def differences(home: Path, wanted: dict[Path, tuple[str, int]], secrets: Iterab
 def masked(text: str, secrets: Iterable[str]) -> str:
     """The text without what the script exports under these names."""
     for name in secrets:
-        text = re.sub(rf"^(export {re.escape(name)}=).*$", r"\1********", text, flags=re.MULTILINE)
+        text = re.sub(rf"^(export {re.escape(name)}=).*$", rf"\1{MASK}", text, flags=re.MULTILINE)
     return text
 
 

@@ -318,7 +318,7 @@ SERVERS = (
         ("hbase-master", "hbase-thrift"),
         probe_hbase,
         lambda target: None if target.settings.hbase_enabled else "HBASE_ENABLED is off.",
-        # Seen: a table that is made while no DataNode answers ends the master, which then does not come back by itself.
+        # Seen: a table that is made while no DataNode answers ends the master, which is back a minute or two later.
         after=("hdfs", "HBase was left alone: it ends when it cannot write to HDFS, and hdfs failed."),
     ),
     Probe("page", ("page",), probe_page),

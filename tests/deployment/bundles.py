@@ -1,32 +1,10 @@
-"""What a support bundle holds, and how a test asks for one as a person does."""
+"""What a support bundle holds."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import tarfile
 from collections.abc import Iterable
 from pathlib import Path
-
-METEO = Path(sys.executable).parent / "meteo"
-PROJECT = Path(__file__).parents[2]
-
-
-def pack(stack: str, file: Path, *options: str, code: int = 0) -> str:
-    """Run `./meteo support-bundle`; what it prints."""
-    ran = subprocess.run(
-        [METEO, "--stack", stack, "support-bundle", file, *options],
-        env={**os.environ, "METEO_PROJECT": str(PROJECT)},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    assert ran.returncode == code, f"{ran.returncode}\n{ran.stdout}"
-    return ran.stdout
 
 
 def unpack(file: Path) -> dict[str, str]:

@@ -83,6 +83,21 @@ class Deployment:
     def down(self, **variables: Any) -> Run:
         return self.playbook("down.yml", **variables)
 
+    def meteo(self, *arguments: object, code: int = 0) -> str:
+        """Type a command of ./meteo for the stack, as a user of the machine does; what it printed."""
+        ran = subprocess.run(
+            [PROGRAMS / "meteo", "--stack", self.name, *map(str, arguments)],
+            env={**os.environ, "METEO_PROJECT": str(PROJECT), "METEO_PORT_OFFSET": str(self.offset)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=600,
+            check=False,
+        )
+        assert ran.returncode == code, f"meteo {' '.join(map(str, arguments))}: {ran.returncode}\n{ran.stdout}"
+        return ran.stdout
+
     def settings(self) -> dict[str, str]:
         lines = (self.directory / "settings.env").read_text(encoding="utf-8").splitlines()
         return {key: value.strip("'") for key, _, value in (line.partition("=") for line in lines)}
@@ -98,6 +113,11 @@ class Deployment:
         assert socket is not None
         transport = SupervisorTransport(None, None, socket[1])
         return ServerProxy("http://127.0.0.1", transport=transport).supervisor
+
+
+def flat(output: str) -> str:
+    """Return a text on one line: a terminal's width is not ours."""
+    return " ".join(output.split())
 
 
 def alive(directory: Path) -> list[str]:

@@ -16,7 +16,7 @@ import psycopg2
 import pytest
 import yaml
 
-from .conftest import ANSIBLE, PROGRAMS, PROJECT, Deployment, alive
+from .conftest import ANSIBLE, PROGRAMS, PROJECT, Deployment, alive, flat
 from .test_description import load
 
 pytestmark = pytest.mark.deployment
@@ -37,22 +37,6 @@ class Backups:
     yesterday: Path
     today: Path
     password: Path
-
-
-def meteo(stack: Deployment, *arguments: object, code: int = 0) -> str:
-    """Type a command for the stack and return what it printed."""
-    ran = subprocess.run(
-        [PROGRAMS / "meteo", "--stack", stack.name, *map(str, arguments)],
-        env={**os.environ, "METEO_PROJECT": str(PROJECT), "METEO_PORT_OFFSET": str(stack.offset)},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    assert ran.returncode == code, f"meteo {' '.join(map(str, arguments))}: {ran.returncode}\n{ran.stdout}"
-    return " ".join(ran.stdout.split())
 
 
 def count(stack: Deployment, statement: str) -> int:
@@ -77,9 +61,9 @@ def family(root: int) -> list[int]:
 
 def flow(stack: Deployment, first: str, last: str) -> None:
     """Take days of the recorded year through all tiers."""
-    meteo(stack, "produce", "--source", "replay", "--from", first, "--to", last)
+    stack.meteo("produce", "--source", "replay", "--from", first, "--to", last)
     for command in (("consume", "--until-idle"), ("export", "--compact"), ("aggregate", "--engine", "local")):
-        meteo(stack, *command)
+        stack.meteo(*command)
 
 
 @pytest.fixture(scope="module")
@@ -89,11 +73,11 @@ def backups(stack: Deployment, tmp_path_factory: pytest.TempPathFactory) -> Iter
     password = folder / "password"
     password.write_text("of the vault\n", "utf-8")
     own = Backups(stack, folder / "yesterday", folder / "today", password)
-    meteo(stack, "up", *LEAN, *COMING)
+    stack.meteo("up", *LEAN, *COMING)
     flow(stack, "2013-07-01", "2013-07-05")
-    meteo(stack, "backup", own.yesterday, "--vault-password-file", password)
+    stack.meteo("backup", own.yesterday, "--vault-password-file", password)
     flow(stack, "2013-07-06", "2013-07-07")
-    meteo(stack, "backup", own.today, "--vault-password-file", password)
+    stack.meteo("backup", own.today, "--vault-password-file", password)
     return own
 
 
@@ -116,12 +100,12 @@ def test_a_backup_holds_no_password_in_plain(backups: Backups) -> None:
 
 
 def test_a_backup_is_not_overwritten(backups: Backups) -> None:
-    said = meteo(backups.stack, "backup", backups.today, "--vault-password-file", backups.password, code=1)
+    said = flat(backups.stack.meteo("backup", backups.today, "--vault-password-file", backups.password, code=1))
     assert f"{backups.today} is there already" in said
 
 
 def test_a_backup_without_a_password_is_refused(backups: Backups) -> None:
-    said = meteo(backups.stack, "backup", backups.today, code=2)
+    said = flat(backups.stack.meteo("backup", backups.today, code=2))
     assert "give --vault-password-file FILE" in said
     run = backups.stack.playbook("backup.yml", backup_directory=f"{backups.today}-2")
     assert run.code != 0
@@ -145,9 +129,9 @@ def test_an_interrupted_backup_is_none(backups: Backups) -> None:
     for pid in family(process.pid):
         os.kill(pid, signal.SIGKILL)
     process.wait()
-    said = meteo(backups.stack, "restore", directory, "--overwrite", code=1)
+    said = flat(backups.stack.meteo("restore", directory, "--overwrite", code=1))
     assert f"{begun} is a backup that was not finished" in said
-    meteo(backups.stack, "backup", directory, "--vault-password-file", backups.password)
+    backups.stack.meteo("backup", directory, "--vault-password-file", backups.password)
     assert not begun.exists()
     assert (directory / "manifest.json").exists()
 
@@ -181,14 +165,14 @@ def test_a_damaged_backup_is_refused(backups: Backups, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(backups.today, copy)
     damage(copy / name)
-    said = meteo(backups.stack, "restore", copy, "--overwrite", code=1)
+    said = flat(backups.stack.meteo("restore", copy, "--overwrite", code=1))
     assert f"is damaged: {name} is not what manifest.json says of it" in said
     assert backups.stack.processes() == before
 
 
 def test_a_stack_that_has_data_is_not_overwritten_unasked(backups: Backups) -> None:
     before = backups.stack.processes()
-    said = meteo(backups.stack, "restore", backups.today, code=1)
+    said = flat(backups.stack.meteo("restore", backups.today, code=1))
     assert "holds data (postgresql and hdfs), which a restore would replace" in said
     assert backups.stack.processes() == before
 
@@ -197,10 +181,10 @@ def test_postgresql_of_yesterday_is_brought_up_to_hdfs(backups: Backups) -> None
     stack = backups.stack
     rows, days = count(stack, RECORDED), count(stack, DAYS)
     assert json.loads((backups.yesterday / "manifest.json").read_text("utf-8"))["rows"] < rows
-    said = meteo(stack, "restore", backups.yesterday, "--only", "postgres", "--overwrite", *LEAN, *COMING)
+    said = flat(stack.meteo("restore", backups.yesterday, "--only", "postgres", "--overwrite", *LEAN, *COMING))
     assert "0 mismatches" in said
     assert (count(stack, RECORDED), count(stack, DAYS)) == (rows, days)
-    assert "0 mismatches" in meteo(stack, "reconcile", "--deep")
+    assert "0 mismatches" in flat(stack.meteo("reconcile", "--deep"))
     assert {"producer", "consumer", "export", "aggregate"} <= stack.processes().keys()
 
 
@@ -210,14 +194,14 @@ def test_a_restore_onto_an_empty_host(backups: Backups) -> None:
     stack = Deployment("deploy-restored", backups.stack.offset)
     assert backups.stack.down(purge=True).code == 0
     try:
-        refused = meteo(stack, "restore", backups.today, code=2)
+        refused = flat(stack.meteo("restore", backups.today, code=2))
         assert "give --vault-password-file FILE" in refused
         options = ("--vault-password-file", backups.password, *LEAN, *WITHOUT_SERVICES)
-        assert "0 pending, 0 mismatches" in meteo(stack, "restore", backups.today, *options)
+        assert "0 pending, 0 mismatches" in flat(stack.meteo("restore", backups.today, *options))
         assert (count(stack, RECORDED), count(stack, DAYS)) == (rows, days)
-        assert len(json.loads(meteo(stack, "query", "--date", "2013-07-06", "--json"))) == 3
+        assert len(json.loads(stack.meteo("query", "--date", "2013-07-06", "--json"))) == 3
         flow(stack, "2013-07-07", "2013-07-08")
-        said = meteo(stack, "reconcile", "--deep")
+        said = flat(stack.meteo("reconcile", "--deep"))
         assert "weather-api 2/0: " in said
         assert "0 pending, 0 mismatches" in said
     finally:

@@ -6,8 +6,6 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -19,7 +17,7 @@ import yaml
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
 from . import bundles
-from .conftest import PROJECT, Deployment, alive
+from .conftest import Deployment, alive, flat
 from .made import MARK, Made
 
 pytestmark = pytest.mark.deployment
@@ -30,7 +28,6 @@ TOPICS = [
     {"name": name, "partitions": 3, "replication": 1, "config": {"cleanup.policy": "delete"}}
     for name in ("weather-api", "kept")
 ]
-METEO = Path(sys.executable).parent / "meteo"
 SERVICES = {"producer", "consumer", "export", "aggregate", "page"}
 MONITORING = {"prometheus", "alertmanager", "node-exporter", "postgres-exporter"}
 PLANTED_URL = "http://watcher:p%40ss-word@127.0.0.1:9"
@@ -105,22 +102,15 @@ def test_a_check_uses_everything_and_leaves_nothing(stack: Deployment) -> None:
 def test_a_check_names_the_server_that_is_away(stack: Deployment) -> None:
     stack.supervisor().stopProcess("hbase-thrift", True)
     try:
-        ran = subprocess.run(
-            [METEO, "--stack", stack.name, "check"],
-            env={**os.environ, "METEO_PROJECT": str(PROJECT)},
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
+        said = stack.meteo("check", code=1)
     finally:
         stack.supervisor().startProcess("hbase-thrift", True)
-    found = checked(ran.stdout)
-    assert (ran.returncode, ran.stderr) == (1, "error: Not everything works; see the lines above.\n"), ran.stdout
+    found = checked(said)
+    assert said.endswith("error: Not everything works; see the lines above.\n"), said
     assert {name for name, (state, _) in found.items() if state == "failed"} == {"hbase", "metrics of hbase-thrift"}
     assert "(HBASE_HOST, HBASE_PORT) cannot be used" in found["hbase"][1]
-    assert "2 of 22 probes failed: hbase, metrics of hbase-thrift." in ran.stdout
-    assert "Traceback" not in ran.stdout
+    assert "2 of 22 probes failed: hbase, metrics of hbase-thrift." in said
+    assert "Traceback" not in said
 
 
 def test_a_changed_city_restarts_only_the_producer(stack: Deployment) -> None:
@@ -136,7 +126,7 @@ def test_a_support_bundle_holds_everything_but_the_secrets(stack: Deployment, tm
     run = stack.playbook("site.yml", given, kafka_topics=TOPICS, alertmanager_webhook_url=PLANTED_HOOK)
     assert run.code == 0, run.output
     before = stack.processes()
-    said = bundles.pack("deploy", tmp_path / "bundle.tar.gz")
+    said = stack.meteo("support-bundle", tmp_path / "bundle.tar.gz")
     assert "changed=0" in said
     assert (tmp_path / "bundle.tar.gz").stat().st_mode & 0o777 == 0o600
     assert stack.processes() == before
@@ -164,14 +154,13 @@ def test_a_support_bundle_holds_everything_but_the_secrets(stack: Deployment, tm
         assert said in texts["versions/servers.txt"], texts["versions/servers.txt"]
 
 
-def test_a_support_bundle_replaces_no_file(tmp_path: Path) -> None:
+def test_a_support_bundle_replaces_no_file(stack: Deployment, tmp_path: Path) -> None:
     (tmp_path / "mine").write_text("kept")
-    said = bundles.pack("deploy", tmp_path / "mine", code=1)
+    said = stack.meteo("support-bundle", tmp_path / "mine", code=1)
     assert "mine is there already; name another file, or remove it." in flat(said)
     assert (tmp_path / "mine").read_text() == "kept"
-    assert "cannot be written (No such file or directory)" in flat(
-        bundles.pack("deploy", tmp_path / "none" / "b.tar.gz", code=1)
-    )
+    said = stack.meteo("support-bundle", tmp_path / "none" / "b.tar.gz", code=1)
+    assert "cannot be written (No such file or directory)" in flat(said)
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 
@@ -251,7 +240,7 @@ def test_a_killed_supervisor_leaves_nothing_behind(stack: Deployment) -> None:
 
 def test_a_support_bundle_is_made_while_nothing_runs_and_changes_nothing(stack: Deployment, tmp_path: Path) -> None:
     before = files(stack.directory)
-    bundles.pack("deploy", tmp_path / "bundle.tar.gz", "--log-mb", "1")
+    stack.meteo("support-bundle", tmp_path / "bundle.tar.gz", "--log-mb", "1")
     assert files(stack.directory) == before
     assert not alive(stack.directory)
     texts = bundles.unpack(tmp_path / "bundle.tar.gz")
@@ -287,7 +276,3 @@ def files(directory: Path) -> dict[str, tuple[int, int]]:
     """Size and time of each file; but SQLite puts in order what a killed producer left, for whoever reads it."""
     found = [path for path in directory.rglob("*") if path.is_file() and not path.name.startswith("producer.sqlite")]
     return {str(path): (path.stat().st_size, path.stat().st_mtime_ns) for path in found}
-
-
-def flat(output: str) -> str:
-    return " ".join(output.split())
