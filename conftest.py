@@ -152,14 +152,14 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
             _meteo("--stack", name, "down", "--purge", check=False)
 
 
-def pytest_report_header() -> str:
-    """Say what is tested, and on what."""
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what was tested, and on what: beside the result, where it is looked for."""
     git = ["git", "-C", str(Path(__file__).parent), "rev-list", "--count", "HEAD"]
     history = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip() or "no"
     kinds = Path("/proc/filesystems")
     overlay = kinds.exists() and "overlay" in kinds.read_text("utf-8")
-    where = f"{os.cpu_count()} processors, {platform.platform()}, overlayfs {overlay}"
-    return f"machine: {where}; {history} commits of history"
+    where = f"{os.cpu_count()} processors, {platform.platform()}, user {os.geteuid()}, overlayfs {overlay}"
+    terminalreporter.write_line(f"machine: {where}; {history} commits of history")
 
 
 @pytest.fixture(scope="session")

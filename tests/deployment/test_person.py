@@ -50,8 +50,12 @@ def clone() -> Iterator[Path]:
 
 
 def as_person(clone: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """The launcher, in the environment of a login."""
-    command = f"cd {clone} && METEO_STACK=person METEO_PORT_OFFSET={OFFSET} ./meteo {' '.join(arguments)}"
+    """The launcher, in the environment of a login.
+
+    Versions of old did not yet ask uv for the system's certificates themselves, and behind some proxies it needs them.
+    """
+    settings = f"UV_SYSTEM_CERTS=true METEO_STACK=person METEO_PORT_OFFSET={OFFSET}"
+    command = f"cd {clone} && {settings} ./meteo {' '.join(arguments)}"
     return subprocess.run(
         ["su", "-", USER, "-c", command],
         stdout=subprocess.PIPE,
