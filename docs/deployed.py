@@ -29,10 +29,9 @@ KEPT_FREE = "kept free for "
 VARIABLES_HEAD = """\
 # Variables of the deployment
 
-For one run: `-e NAME=VALUE`, to `./meteo up` or to `ansible-playbook`. To keep what a role has as its default: a file
-in `ansible/inventory/group_vars/all/`, for containers `-e @FILE`. What the files of `ansible/group_vars` set is
-changed there; for containers `docker.yml` wins over the others. The [settings](settings.md) of our services are no
-variables: they come from `.env`.
+For one run: `-e NAME=VALUE`, to `./meteo up` or to `ansible-playbook`. To keep a variable, write it into
+`ansible/host_vars/embedded.yml`, for containers into `ansible/host_vars/dockerhost.yml`: it outranks what is below. The
+[settings](settings.md) of our services are no variables: they come from `.env`.
 
 First come the variables of the whole platform, then each role's own. A default in braces is another variable; where
 it is computed from several, or is long, the cell leads to its file. An empty cell under *containers* means: as with
@@ -42,8 +41,8 @@ rest follows from them.
 IMAGES_HEAD = """
 ## Images
 
-*Exercised* says what the tests run. They reach no registry, so **no image of others was ever run by them**: one is made
-from Debian's package instead, with the same programs, users and directories.
+*Exercised* says what the tests run. **No image of others was ever run by them**: one is made from Debian's package
+instead, with the same programs, users and directories.
 
 | image | default | services | exercised |
 |---|---|---|---|
@@ -53,8 +52,8 @@ PORTS_HEAD = """\
 
 All ports are in [one table](../ansible/group_vars/all/ports.yml), so that no two meet with everything switched on.
 They are TCP. `port_offset`, or `METEO_PORT_OFFSET` for the first `./meteo up`, is added to every one of them, inside
-containers too; the stack remembers it. It is at most {most:,}, so that every port stays below {ephemeral:,}, where
-the kernel begins to give ports to outgoing connections.
+containers too; `./meteo` remembers it, `ansible-playbook` is given it each time. It is at most {most:,}, so that every
+port stays below {ephemeral:,}, where the kernel begins to give ports to outgoing connections.
 
 - *Processes* listen on `bind_address`, `127.0.0.1` unless it is changed. Preflight refuses to deploy when another
   program has a port that the stack needs.

@@ -12,7 +12,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible.module_utils import rendering
-from ansible.module_utils.docker import runs_as, wait_until_well
+from ansible.module_utils.docker import make_volume, runs_as, wait_until_well
 from ansible.module_utils.supervision import Stack, UnwellError
 
 DOCUMENTATION = """
@@ -74,6 +74,8 @@ def wait_for_needs(stack: Stack, wanted: dict[str, Any], digest: str) -> None:
 
 def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    # The container's user must be able to enter what root makes, whatever root's own umask is.
+    os.umask(0o022)
     try:
         deploy(module, module.params)
     except UnwellError as sentence:
@@ -99,6 +101,8 @@ def deploy(module: AnsibleModule, wanted: dict[str, Any]) -> None:
     if not module.check_mode:
         rendering.converge(home, texts)
         changed |= own(home, wanted["owner"])
+        if wanted["argv"]:
+            make_volume(wanted["program"], wanted["container"], stack.directory.name)
         wait_for_needs(stack, wanted, digest)
     module.exit_json(changed=changed, diff=diff, hash=digest)
 

@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible.module_utils.docker import containers, docker, wait_until_well
+from ansible.module_utils.docker import LABEL, containers, docker, make_volume, wait_until_well
 from ansible.module_utils.supervision import Stack, UnwellError
 
 DOCUMENTATION = """
@@ -44,42 +45,49 @@ def start(stack: Stack, params: dict[str, Any]) -> bool:
         )
     if not stack.index.is_symlink():
         stack.index.symlink_to(index / "stack.json")
+    # A command may need it before the producer does, and Docker would make it without a label.
+    make_volume(params["program"], params["client"]["producer_volume"], params["name"])
     facts = {name: params[name] for name in ("name", "port_offset", "client", "secrets_file", "notes")}
     return stack.introduce("docker", **facts) or changed
 
 
-def remove_network(program: str, network: str) -> None:
-    """Remove it where it is there; a container of somebody else's in it is told by Docker."""
-    if network not in docker(program, "network", "ls", "--format", "{{.Name}}").split():
+def remove_network(program: str, network: str, stack: str) -> None:
+    """Remove it where the stack has made it, and nobody else's container is in it."""
+    own = docker(program, "network", "ls", "--format", "{{.Name}}", "--filter", f"label={LABEL}={stack}").split()
+    if network not in own:
         return
-    attached = docker(program, "network", "inspect", "--format", "{{range .Containers}}{{.Name}} {{end}}", network)
+    template = "{{range .Containers}}{{.Name}} {{end}}"
+    attached = set(docker(program, "network", "inspect", "--format", template, network).split())
+    others = containers(program)
     # Seen with Docker 20.10 after a container was killed and came back: its endpoint outlived it.
-    for name in set(attached.split()) - containers(program):
+    for name in attached - others:
         docker(program, "network", "disconnect", "--force", network, name)
-    docker(program, "network", "rm", network)
+    if not attached & others:
+        docker(program, "network", "rm", network)
 
 
 def remove(stack: Stack, params: dict[str, Any]) -> tuple[bool, bool]:
     """Remove the containers, those that nobody needs first, and the network; tell what was there."""
     program, services = params["program"], stack.services()
-    names = {entry["container"]: name for name, entry in services.items()}
-    here = containers(program) & names.keys()
+    needs = {entry["container"]: entry["needs"] for entry in services.values()}
+    here = containers(program, params["name"])
     removed = bool(here)
     while here:
-        wanted = {need for each in here for need in services[names[each]]["needs"]}
+        wanted = {need for each in here for need in needs.get(each, [])}
         needed = {services[name]["container"] for name in wanted & services.keys()}
         # Side by side, each within its own time to stop.
         last = sorted(here - needed) or sorted(here)
         docker(program, "stop", *last)
         docker(program, "rm", *last)
         here -= set(last)
-    remove_network(program, params["client"]["network"])
     purged = params["purge"] and stack.directory.exists()
     if purged:
-        volumes = docker(program, "volume", "ls", "--format", "{{.Name}}").split()
-        if own := [volume for volume in volumes if volume in names]:
-            docker(program, "volume", "rm", *own)
+        # Also of services that were switched off meanwhile.
+        volumes = docker(program, "volume", "ls", "--quiet", "--filter", f"label={LABEL}={params['name']}").split()
+        if volumes:
+            docker(program, "volume", "rm", *volumes)
         shutil.rmtree(stack.directory)
+    remove_network(program, params["client"]["network"], params["name"])
     return removed, purged
 
 
@@ -87,14 +95,15 @@ def foreseen(stack: Stack, params: dict[str, Any]) -> dict[str, Any]:
     """What a run would tell that may change something; nobody waits for health meanwhile."""
     if params["state"] != "absent":
         return {"changed": params["state"] == "started" and not stack.directory.is_dir()}
-    names = {entry["container"] for entry in stack.services().values()}
-    stopped = bool(containers(params["program"]) & names)
+    stopped = bool(containers(params["program"], params["name"]))
     purged = params["purge"] and stack.directory.exists()
     return {"changed": stopped or purged, "stopped": stopped, "purged": purged}
 
 
 def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    # The containers' users must be able to enter what root makes, whatever root's own umask is.
+    os.umask(0o022)
     params = module.params
     stack = Stack(params["directory"])
     try:

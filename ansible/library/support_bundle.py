@@ -127,8 +127,9 @@ class Bundle:
 
     def variables(self) -> list[Path]:
         """What a person has set beside the playbook's own variables."""
-        inventory = self.project / "ansible" / "inventory"
-        return [path for kind in ("group_vars", "host_vars") for path in sorted(inventory.glob(f"{kind}/**/*.yml"))]
+        ansible = self.project / "ansible"
+        places = ("host_vars", "inventory/group_vars", "inventory/host_vars")
+        return [path for place in places for path in sorted(ansible.glob(f"{place}/**/*.yml"))]
 
     def configuration(self) -> None:
         """What was deployed, and from which settings and variables."""

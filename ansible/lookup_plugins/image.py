@@ -51,8 +51,8 @@ def files(project: Path, component: str) -> Iterator[Path]:
     if component == "services":
         yield from (project / "pyproject.toml", project / "uv.lock")
         for name in CODE:
-            yield from sorted(path for path in (project / name).rglob("*") if path.is_file() and wanted(path))
+            yield from sorted(path for path in (project / name).rglob("*") if path.is_file() and wanted(path, project))
 
 
-def wanted(path: Path) -> bool:
-    return not {"tests", "__pycache__"} & set(path.parts)
+def wanted(path: Path, project: Path) -> bool:
+    return not {"tests", "__pycache__"} & set(path.relative_to(project).parts)

@@ -8,6 +8,9 @@ from collections.abc import Iterable
 
 from ansible.module_utils.supervision import HEALTH_TIMEOUT, LOG_LINES, Stack, UnwellError
 
+LABEL = "meteo.stack"
+"""On each container, volume and network of a stack; its value is the stack's name. What lacks it is somebody else's."""
+
 
 def docker(program: str, *arguments: str) -> str:
     """What Docker says; a sentence when it refuses."""
@@ -17,9 +20,15 @@ def docker(program: str, *arguments: str) -> str:
     return said.stdout
 
 
-def containers(program: str) -> set[str]:
-    """The names of all containers, also of those that have ended."""
-    return set(docker(program, "ps", "--all", "--format", "{{.Names}}").split())
+def containers(program: str, stack: str | None = None) -> set[str]:
+    """The names of all containers, or of a stack's, also of those that have ended."""
+    own = () if stack is None else ("--filter", f"label={LABEL}={stack}")
+    return set(docker(program, "ps", "--all", "--format", "{{.Names}}", *own).split())
+
+
+def make_volume(program: str, name: str, stack: str) -> None:
+    """Make a volume of the stack; one that is there stays as it is."""
+    docker(program, "volume", "create", "--label", f"{LABEL}={stack}", name)
 
 
 def ask(program: str, container: str, template: str) -> str:

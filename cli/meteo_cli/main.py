@@ -17,9 +17,10 @@ import meteo_page.commands
 import meteo_producer.commands
 from meteo_cli import backup, bench, check, containers, demo, doctor, execute, operate, status, testing
 from meteo_cli.privileges import become_service_user
+from meteo_cli.stack import no_stack
 from meteo_common.console import err
 from meteo_common.errors import MeteoError, UsageError
-from meteo_common.settings import project_root, stack_directory, stack_name
+from meteo_common.settings import project_root, stack_directory
 
 app = typer.Typer(
     name="meteo",
@@ -67,7 +68,7 @@ def choose_stack(
     if context.invoked_subcommand in SERVICE_COMMANDS:
         if "METEO_STACK" in os.environ and not stack_directory().is_dir():
             # Going on would speak to whatever listens on the default ports.
-            raise UsageError(f"There is no stack '{stack_name()}' yet; put it up with ./meteo up.")
+            raise no_stack()
         # Docker and the settings of containers are for who called.
         if containers.client_of_stack() is None:
             become_service_user()

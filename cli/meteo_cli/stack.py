@@ -19,7 +19,7 @@ import requests
 
 from meteo_cli import containers
 from meteo_common.errors import MeteoError, TerminalError, UnreachableError, UsageError
-from meteo_common.settings import meteo_home, project_root, stack_directory, stack_name
+from meteo_common.settings import HOME_OF_ROOT, home_of_person, meteo_home, project_root, stack_directory, stack_name
 
 PROBE_SECONDS = 3.0
 UPTIME = re.compile(r"uptime (?:(\d+) days?, )?(\d+):(\d\d):(\d\d)")
@@ -91,13 +91,23 @@ class Stack:
         return stack_directory(self.name)
 
 
+def no_stack() -> UsageError:
+    """Return what to say of a stack that was never put up by who asks; root and others have stacks of their own."""
+    name, elsewhere = stack_name(), ""
+    for home, how in ((HOME_OF_ROOT, "sudo ./meteo"), (home_of_person(), "./meteo without sudo")):
+        # Path.exists fails where one may not look.
+        if home != meteo_home() and os.access(home / "stacks" / name, os.F_OK):
+            elsewhere = f" There is one in {home}: {how} speaks to that."
+    return UsageError(f"There is no stack '{name}' yet; put it up with ./meteo up.{elsewhere}")
+
+
 def read_stack() -> Stack:
     """Return the stack that METEO_STACK names. Raises UsageError when it was never deployed."""
     path = stack_directory() / "stack.json"
     try:
         facts = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
-        raise UsageError(f"There is no stack '{stack_name()}' yet; put it up with ./meteo up.") from None
+        raise no_stack() from None
     services = [
         StackService(
             name,

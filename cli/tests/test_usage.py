@@ -86,6 +86,14 @@ def test_wrong_usage_is_one_sentence(program: Program, command: str, extra: dict
     assert says in line
 
 
+def test_a_stack_in_the_home_of_somebody_else_is_named(program: Program, tmp_path: Path) -> None:
+    project = tmp_path / "project"
+    (project / ".meteo" / "stacks" / "lab").mkdir(parents=True)
+    ran = program("status", extra={"METEO_STACK": "lab", "METEO_PROJECT": str(project)})
+    assert ran.returncode == 2
+    assert f"There is one in {project}/.meteo: ./meteo without sudo speaks to that." in ran.stderr
+
+
 def test_help_is_no_error(program: Program) -> None:
     ran = program("--help")
     assert ran.returncode == 0

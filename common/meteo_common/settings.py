@@ -16,6 +16,8 @@ from meteo_common.durations import Seconds
 from meteo_common.errors import UsageError
 from meteo_common.places import Place, parse_places
 
+HOME_OF_ROOT = Path("/var/lib/meteo")
+
 
 def _base_url(value: str) -> str:
     parts = urlsplit(value)
@@ -143,7 +145,12 @@ def meteo_home() -> Path:
     """Return the directory of everything that is not in the checkout."""
     if value := os.environ.get("METEO_HOME"):
         return Path(value)
-    return Path("/var/lib/meteo") if os.geteuid() == 0 else project_root() / ".meteo"
+    return HOME_OF_ROOT if os.geteuid() == 0 else home_of_person()
+
+
+def home_of_person() -> Path:
+    """Return that directory as it is for everyone but root."""
+    return project_root() / ".meteo"
 
 
 def project_root() -> Path:

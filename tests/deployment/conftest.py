@@ -48,6 +48,8 @@ class Deployment:
     inventory: Path = ANSIBLE / "inventory" / "embedded.ini"
     program: Path = PROGRAMS / "ansible-playbook"
     variables: dict[str, Any] = field(default_factory=dict)
+    umask: int = -1
+    """Of who runs the playbooks; -1: the tests' own."""
 
     @property
     def directory(self) -> Path:
@@ -69,6 +71,7 @@ class Deployment:
             stderr=subprocess.STDOUT,
             text=True,
             timeout=900,
+            umask=self.umask,
             check=False,
         )
         return Run(ran.returncode, ran.stdout)

@@ -16,7 +16,7 @@ from typing import Any
 from meteo_common.settings import meteo_home
 
 IMAGES = Path(__file__).with_name("images")
-BASE = "meteo-test/base:bookworm"
+BASE = "meteo-test/base:bookworm-slim"
 ANSIBLE = "ansible==12.3.0"
 """The package that brings community.docker, and the ansible-core that the platform has itself."""
 STAND_INS = {
@@ -114,7 +114,8 @@ def make_base(program: str) -> None:
         run("chroot", root, "update-ca-certificates")
         packed = Path(directory) / "root.tar"
         run("tar", "--create", "--file", packed, "--directory", root, ".")
-        run(program, "import", packed, BASE)
+        # Debian's own image has it too, and what is made from that inherits it.
+        run(program, "import", "--change", 'CMD ["bash"]', packed, BASE)
 
 
 def ansible_playbook() -> Path:

@@ -22,8 +22,8 @@ from kafka import KafkaConsumer, KafkaProducer
 from test_documented_commands import RUN, Place, rank
 
 from . import bundles
-from .conftest import ANSIBLE, Deployment
-from .containers import ansible_playbook, daemon, make_images, run
+from .conftest import ANSIBLE, Deployment, flat
+from .containers import BASE, ansible_playbook, daemon, make_images, run
 
 pytestmark = [
     pytest.mark.deployment,
@@ -90,7 +90,9 @@ def fresh() -> Iterator[Containers]:
     """The stack before its first deployment; nothing is left of it."""
     with daemon() as program:
         inventory = ANSIBLE / "inventory.ini"
-        deployment = Deployment("containers", OFFSET, inventory, ansible_playbook(), make_images(program))
+        images = make_images(program)
+        # As root has it on hosts that were hardened.
+        deployment = Deployment("containers", OFFSET, inventory, ansible_playbook(), images, umask=0o077)
         deployment.down(purge=True)
         try:
             yield Containers(program, deployment)
@@ -101,9 +103,10 @@ def fresh() -> Iterator[Containers]:
 
 @pytest.fixture(scope="module")
 def containers(fresh: Containers) -> Containers:
-    """The stack, deployed from nothing."""
-    first = fresh.deployment.up()
-    assert first.code == 0, first.output
+    """The stack, deployed from nothing: one group of roles, then both."""
+    for arguments in (("--tags", "kafka"), ()):
+        first = fresh.deployment.playbook("site.yml", arguments=arguments)
+        assert first.code == 0, first.output
     return fresh
 
 
@@ -135,6 +138,28 @@ def test_a_fresh_host_is_shown_what_would_run_and_stays_fresh(fresh: Containers)
     assert fresh.inspect() == {}
     assert "containers-infra-kafka" not in run(fresh.docker, "network", "ls")
     assert not fresh.deployment.directory.exists()
+
+
+def test_hadoop_alone_is_told_what_comes_first(fresh: Containers) -> None:
+    alone = fresh.deployment.playbook("site.yml", arguments=("--tags", "hadoop"))
+    assert alone.code != 0
+    assert "has no PostgreSQL and Kafka yet" in flat(alone.output)
+    assert fresh.inspect() == {}
+
+
+def test_what_somebody_else_made_is_left_alone(fresh: Containers) -> None:
+    run(fresh.docker, "create", "--name", "containers-grafana", BASE)
+    run(fresh.docker, "volume", "create", "containers-kafka")
+    try:
+        refused = fresh.deployment.up()
+        assert refused.code != 0
+        for theirs in ("a container containers-grafana", "a volume containers-kafka"):
+            assert f"There is {theirs} that the stack containers did not make" in flat(refused.output)
+        assert fresh.deployment.down(purge=True).code == 0
+        assert set(fresh.inspect()) == {"grafana"}
+    finally:
+        run(fresh.docker, "rm", "containers-grafana")
+        run(fresh.docker, "volume", "rm", "containers-kafka")
 
 
 def test_everything_runs_and_is_healthy(containers: Containers) -> None:
@@ -257,6 +282,10 @@ def test_each_target_of_prometheus_is_up(containers: Containers) -> None:
         assert time.monotonic() < end, now
         time.sleep(1)
     assert len(now) >= 16
+    disks = requests.get(address, params={"query": "node_filesystem_size_bytes"}, timeout=10).json()["data"]["result"]
+    places = {each["metric"]["mountpoint"] for each in disks}
+    assert "/" in places
+    assert not places & {"/etc/hosts", "/etc/hostname", "/host"}
 
 
 def test_a_support_bundle_holds_everything_but_the_secrets(containers: Containers, tmp_path: Path) -> None:
@@ -290,6 +319,24 @@ def test_each_comes_back_when_it_is_killed_and_nothing_is_lost(containers: Conta
     for command in (("consume", "--until-idle"), ("export",), ("aggregate",)):
         containers.deployment.meteo(*command)
     assert "0 mismatches" in containers.deployment.meteo("reconcile", "--deep")
+
+
+def test_a_backup_is_restored_onto_the_emptied_host(containers: Containers, tmp_path: Path) -> None:
+    deployment, backup, password = containers.deployment, tmp_path / "backup", tmp_path / "password"
+    password.write_text("of the vault\n", "utf-8")
+    vault = ("--vault-password-file", str(password))
+    taken = deployment.playbook("backup.yml", arguments=vault, backup_directory=str(backup))
+    assert taken.code == 0, taken.output
+    assert len(json.loads((backup / "manifest.json").read_text("utf-8"))["day_list"]) >= 12
+    assert deployment.down(purge=True).code == 0
+    assert "containers-" not in run(containers.docker, "volume", "ls", "--quiet")
+    # What a restore does not need is left out, for the time that it takes.
+    lean = {"monitoring_enabled": False, "yarn_enabled": False}
+    restored = deployment.playbook("restore.yml", arguments=vault, restore_directory=str(backup), **lean)
+    assert restored.code == 0, restored.output
+    assert "0 mismatches" in flat(restored.output)
+    assert "0 mismatches" in deployment.meteo("reconcile", "--deep")
+    assert "replay:JFK" in deployment.meteo("query", "--date", "2013-07-12")
 
 
 def test_all_of_it_goes_away(containers: Containers) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
+import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -43,7 +45,7 @@ def load(path: Path) -> ModuleType:
 @pytest.fixture(scope="module")
 def preflight() -> ModuleType:
     # Ansible puts the playbook's module_utils under this name when it ships a module.
-    for name in ("listeners", "supervision"):
+    for name in ("listeners", "supervision", "docker"):
         sys.modules[f"ansible.module_utils.{name}"] = load(ANSIBLE / "module_utils" / f"{name}.py")
     return load(ANSIBLE / "roles" / "preflight" / "library" / "preflight.py")
 
@@ -80,6 +82,21 @@ def test_every_variable_of_the_whole_platform_is_described() -> None:
     defaults = {name for role in ROLES for name in read(role / "defaults" / "main.yml")}
     assert {name for name, _ in options} == everywhere | (set(containers) - defaults)
     assert set(descriptions["containers"]["options"]) == set(containers) - defaults - everywhere
+
+
+@pytest.mark.parametrize(
+    ("inventory", "host"), [("inventory/embedded.ini", "embedded"), ("inventory.ini", "dockerhost")]
+)
+def test_variables_of_the_host_outrank_all_others(tmp_path: Path, inventory: str, host: str) -> None:
+    """What the documents say of keeping a change: the platform's own files stay as they are."""
+    for name in ("group_vars", "inventory", "inventory.ini"):
+        (shutil.copytree if (ANSIBLE / name).is_dir() else shutil.copy)(ANSIBLE / name, tmp_path / name)
+    own = {"kafka_ui_enabled": True, "bind_address": "10.0.0.1", "docker_mtu": "1400", "export_every": "2m"}
+    (tmp_path / "host_vars").mkdir()
+    (tmp_path / "host_vars" / f"{host}.yml").write_text(yaml.safe_dump(own), "utf-8")
+    command = [PROGRAMS / "ansible-inventory", "-i", tmp_path / inventory, "--playbook-dir", tmp_path, "--host", host]
+    told = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert {name: told[name] for name in own} == own
 
 
 def test_every_port_says_what_it_is_for() -> None:

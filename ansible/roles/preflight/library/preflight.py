@@ -13,8 +13,9 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible.module_utils.docker import LABEL, containers, docker
 from ansible.module_utils.listeners import listeners, parents
-from ansible.module_utils.supervision import Stack
+from ansible.module_utils.supervision import Stack, UnwellError
 
 DOCUMENTATION = """
 module: preflight
@@ -34,6 +35,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "disk_mb": {"type": "int", "required": True},
     "java": {"type": "int", "required": True},
     "docker_program": {"type": "str", "default": "docker"},
+    "docker_names": {"type": "list", "elements": "str", "default": []},
 }
 # From here on the kernel gives ports to outgoing connections.
 EPHEMERAL = 32768
@@ -117,16 +119,12 @@ def taken_ports(params: dict[str, Any], own: set[int], processes: dict[int, tupl
             )
 
 
-def too_little(params: dict[str, Any], running: bool) -> Iterator[str]:
-    place = Path(params["stack_directory"])
-    while not place.exists():
-        place = place.parent
-    free = shutil.disk_usage(place).free // 1_000_000
+def too_little(params: dict[str, Any], running: bool, disk: Path, remedy: str) -> Iterator[str]:
+    while not disk.exists():
+        disk = disk.parent
+    free = shutil.disk_usage(disk).free // 1_000_000
     if free < params["disk_mb"]:
-        yield (
-            f"Only {free} MB are free on the disk of {place}; expected {params['disk_mb']} MB. "
-            "Free some, or set METEO_HOME to a larger disk."
-        )
+        yield f"Only {free} MB are free on the disk of {disk}; expected {params['disk_mb']} MB. Free some, or {remedy}."
     memory = re.search(r"MemAvailable:\s+(\d+) kB", read("/proc/meminfo"))
     if memory and not running and int(memory[1]) // 1000 < params["memory_mb"]:
         yield (
@@ -228,6 +226,43 @@ def find_grafana() -> dict[str, str]:
     }
 
 
+def wrong_docker(params: dict[str, Any]) -> Iterator[str]:
+    """What keeps this stack from being put up as containers."""
+    program = params["docker_program"]
+    if missing := list(no_docker(program)):
+        yield from missing
+        return
+    yield from no_builder(program)
+    yield from foreign(program, params["docker_names"], params["stack_name"])
+    running = bool(containers(program, params["stack_name"]))
+    # Docker Desktop names a directory of its own machine: then the host's root is looked at, on the same disk or not.
+    place = Path(docker(program, "info", "--format", "{{.DockerRootDir}}").strip())
+    yield from too_little(params, running, place, "give Docker a larger one (data-root in /etc/docker/daemon.json)")
+
+
+def no_builder(program: str) -> Iterator[str]:
+    """Whether images can be built: since Docker 23 the builder is a package of its own."""
+    major = docker(program, "version", "--format", "{{.Client.Version}}").partition(".")[0]
+    asked = subprocess.run([program, "buildx", "version"], capture_output=True, check=False)
+    if asked.returncode and major.isdigit() and int(major) >= 23:
+        yield (
+            "Docker has no buildx, which builds images; install it (Debian, Ubuntu: apt-get install docker-buildx; "
+            "with Docker's own packages: docker-buildx-plugin)."
+        )
+
+
+def foreign(program: str, names: list[str], stack: str) -> Iterator[str]:
+    """Containers and volumes that have the names of ours and are somebody else's: they would be replaced."""
+    for kind, name, listing in (("container", ".Names", ("ps", "--all")), ("volume", ".Name", ("volume", "ls"))):
+        told = docker(program, *listing, "--format", f'{{{{{name}}}}}\t{{{{.Label "{LABEL}"}}}}').splitlines()
+        owners = dict(line.split("\t") for line in told)
+        if theirs := sorted(each for each in names if owners.get(each, stack) != stack):
+            yield (
+                f"There is a {kind} {', '.join(theirs)} that the stack {stack} did not make. Remove or rename it, or "
+                "deploy under another name: -e stack_name=lab -e port_offset=1200."
+            )
+
+
 def no_docker(program: str) -> Iterator[str]:
     """What keeps containers from being started here."""
     if os.geteuid() != 0:
@@ -253,7 +288,10 @@ def main() -> None:
     params = module.params
     wrong = list(wrong_names(params))
     if params["runtime"] == "docker":
-        wrong += [*no_docker(params["docker_program"]), *too_little(params, running=True)]
+        try:
+            wrong += wrong_docker(params)
+        except UnwellError as sentence:
+            wrong.append(str(sentence))
         if wrong:
             module.fail_json(msg="\n".join(wrong))
         module.exit_json(changed=False, **NOTHING_OF_THE_HOST)
@@ -267,7 +305,7 @@ def main() -> None:
         # Left behind by a supervisor that was killed; starting the stack ends them first.
         own.update(Stack(params["stack_directory"]).strays())
         wrong += taken_ports({**params, "ports": needed_ports(params["ports"])}, own, processes)
-        wrong += too_little(params, bool(own))
+        wrong += too_little(params, bool(own), Path(params["stack_directory"]), "set METEO_HOME to a larger disk")
     if wrong:
         module.fail_json(msg="\n".join(wrong))
     programs, missing = find_monitoring()
