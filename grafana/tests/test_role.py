@@ -44,7 +44,7 @@ def load(path: Path) -> ModuleType:
 @pytest.fixture
 def find(monkeypatch: pytest.MonkeyPatch) -> Any:
     # Ansible puts the playbook's module_utils under this name when it ships a module.
-    for name in ("listeners", "supervision"):
+    for name in ("listeners", "supervision", "docker"):
         monkeypatch.setitem(sys.modules, f"ansible.module_utils.{name}", load(ANSIBLE / "module_utils" / f"{name}.py"))
     return load(ANSIBLE / "roles" / "preflight" / "library" / "preflight.py").find_grafana
 
