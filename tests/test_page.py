@@ -169,8 +169,8 @@ def test_the_description_names_every_answer(page: Page) -> None:
 @pytest.mark.parametrize(
     ("path", "parameters", "status", "words"),
     [
-        ("/api/stations/replay:XXX/observations", {}, 404, "no station 'replay:XXX'"),
-        ("/api/stations/replay:XXX/aggregates", {}, 404, "no station 'replay:XXX'"),
+        ("/api/stations/replay:ZZZ/observations", {}, 404, "no station 'replay:ZZZ'"),
+        ("/api/stations/replay:ZZZ/aggregates", {}, 404, "no station 'replay:ZZZ'"),
         ("/api/stations/nonsense/observations", {}, 422, "'station_id'"),
         ("/api/stations/replay:' OR 1=1--/observations", {}, 422, "'station_id'"),
         ("/api/stations/replay:JFK/observations", {"limit": 10_001}, 422, "'limit'"),

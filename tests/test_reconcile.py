@@ -235,7 +235,7 @@ def test_a_lost_row(settled: Tenant, hbase: happybase.Table, undo: ExitStack) ->
 @pytest.mark.parametrize(
     ("key", "says"),
     [
-        (f"replay:XXX#{DAY}", f"day {DAY}: HBase: replay:XXX is there and not in the aggregates"),
+        (f"replay:ZZZ#{DAY}", f"day {DAY}: HBase: replay:ZZZ is there and not in the aggregates"),
         ("replay:JFK#1999-01-01", "HBase has rows of 1999-01-01, HDFS has no partition of it"),
     ],
 )

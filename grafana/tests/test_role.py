@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 import yaml
+from ansible_modules import load_preflight
 
 PROJECT = Path(__file__).resolve().parents[2]
 ANSIBLE = PROJECT / "ansible"
@@ -32,21 +31,9 @@ SERVICE = """
 """
 
 
-def load(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture
 def find(monkeypatch: pytest.MonkeyPatch) -> Any:
-    # Ansible puts the playbook's module_utils under this name when it ships a module.
-    for name in ("listeners", "supervision", "docker"):
-        monkeypatch.setitem(sys.modules, f"ansible.module_utils.{name}", load(ANSIBLE / "module_utils" / f"{name}.py"))
-    return load(ANSIBLE / "roles" / "preflight" / "library" / "preflight.py").find_grafana
+    return load_preflight(monkeypatch).find_grafana
 
 
 def described(directory: Path, grafana: dict[str, str]) -> dict[str, Any]:

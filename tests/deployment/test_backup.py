@@ -15,9 +15,9 @@ from pathlib import Path
 import psycopg2
 import pytest
 import yaml
+from ansible_modules import load
 
 from .conftest import ANSIBLE, PROGRAMS, PROJECT, Deployment, alive, flat
-from .test_description import load
 
 pytestmark = pytest.mark.deployment
 # What a restore does not need is left out, for the time that it takes.

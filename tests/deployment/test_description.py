@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 import json
 import os
@@ -16,6 +15,7 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible_modules import load, load_preflight
 
 from meteo_cli.scrapes import SCRAPES
 
@@ -33,21 +33,9 @@ def read(path: Path) -> Any:
     return yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
-def load(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="module")
-def preflight() -> ModuleType:
-    # Ansible puts the playbook's module_utils under this name when it ships a module.
-    for name in ("listeners", "supervision", "docker"):
-        sys.modules[f"ansible.module_utils.{name}"] = load(ANSIBLE / "module_utils" / f"{name}.py")
-    return load(ANSIBLE / "roles" / "preflight" / "library" / "preflight.py")
+@pytest.fixture
+def preflight(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    return load_preflight(monkeypatch)
 
 
 def test_one_ports_table_serves_everything_at_once() -> None:
