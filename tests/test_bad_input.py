@@ -10,7 +10,6 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-import requests
 import tiers
 from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
 from kafka.admin import NewTopic
@@ -283,21 +282,11 @@ def test_without_hbase_everything_else_goes_on_and_it_gets_later_what_it_is_owed
 @contextmanager
 def full_file_system(tenant: Tenant) -> Iterator[None]:
     """Leave the tenant's directory no room for another block."""
-
-    def set_quota(size: int) -> None:
-        answer = requests.put(
-            f"{tenant.settings.hdfs_url}/webhdfs/v1{tenant.settings.hdfs_base_path}",
-            # Whoever runs the NameNode is HDFS's superuser.
-            params={"op": "SETQUOTA", "namespacequota": 2**63 - 1, "storagespacequota": size, "user.name": "meteo"},
-            timeout=30,
-        )
-        assert answer.ok, answer.text
-
-    set_quota(1 << 20)
+    tiers.set_space_quota(tenant, 1 << 20)
     try:
         yield
     finally:
-        set_quota(-1)
+        tiers.set_space_quota(tenant, None)
 
 
 def test_a_full_hdfs_is_one_sentence_and_the_export_goes_on_afterwards(tenant: Tenant) -> None:

@@ -6,7 +6,6 @@ import http.client
 import signal
 from contextlib import closing
 from pathlib import Path
-from urllib.parse import urlencode
 
 import pytest
 import requests
@@ -84,14 +83,14 @@ def test_a_file_that_a_dead_writer_still_holds_open_is_written_anew(work: Work) 
 
 
 def test_a_full_quota_is_told_and_the_export_goes_on_when_it_is_raised(work: Work) -> None:
-    set_space_quota(work, 1 << 20)  # a block is 16 MB, and its whole space is asked for
+    tiers.set_space_quota(work.tenant, 1 << 20)  # a block is 16 MB, and its whole space is asked for
     try:
         work.give()
         said = tiers.sentence(tiers.run(work.tenant, "export"), 3)
         assert said.startswith("HDFS has no room for /user/hdfs/")
         assert said.endswith("raise the quota.")
     finally:
-        set_space_quota(work, None)
+        tiers.set_space_quota(work.tenant, None)
     tiers.export(work.tenant)
     work.assert_whole()
 
@@ -106,13 +105,3 @@ def test_a_namenode_in_safe_mode_is_told_and_waited_for(work: Work, stack: Path)
         tiers.set_safe_mode(work.tenant, stack.owner(), "leave")
     tiers.export(work.tenant)
     work.assert_whole()
-
-
-def set_space_quota(work: Work, size: int | None) -> None:
-    """Let the tenant's directory take this many bytes; None: a petabyte."""
-    base = f"{work.tenant.settings.hdfs_url}/webhdfs/v1"
-    root = requests.get(f"{base}/?op=GETFILESTATUS", timeout=10).json()["FileStatus"]["owner"]
-    quota = size or 1 << 50
-    asked = {"op": "SETQUOTA", "namespacequota": (1 << 63) - 1, "storagespacequota": quota, "user.name": root}
-    answer = requests.put(f"{base}{work.tenant.settings.hdfs_base_path}?{urlencode(asked)}", timeout=10)
-    assert answer.status_code == 200, answer.text

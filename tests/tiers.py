@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import psycopg2
+import requests
 from kafka import KafkaAdminClient, KafkaProducer
 from kafka.errors import KafkaError
 
@@ -137,6 +138,22 @@ def broker_answers(tenant: Tenant) -> bool:
             return tenant.settings.topic_name in admin.list_topics()
 
     return answers(probe)
+
+
+def set_space_quota(tenant: Tenant, size: int | None) -> None:
+    """Let the tenant's directory take this many bytes; None: a petabyte."""
+    base = f"{tenant.settings.hdfs_url}/webhdfs/v1"
+    # Whoever runs the NameNode is HDFS's superuser.
+    root = requests.get(f"{base}/?op=GETFILESTATUS", timeout=10).json()["FileStatus"]["owner"]
+    quota = size or 1 << 50
+    asked: dict[str, str | int] = {
+        "op": "SETQUOTA",
+        "namespacequota": (1 << 63) - 1,
+        "storagespacequota": quota,
+        "user.name": root,
+    }
+    answer = requests.put(f"{base}{tenant.settings.hdfs_base_path}", params=asked, timeout=30)
+    assert answer.ok, answer.text
 
 
 def set_safe_mode(tenant: Tenant, owner: str, step: str) -> None:
