@@ -251,7 +251,7 @@ class Watch:
         while not self._over.wait(0.1):
             try:
                 found = positions(self._tenant)
-            except psycopg2.OperationalError:
+            except (psycopg2.OperationalError, psycopg2.InterfaceError):
                 continue
             now = time.monotonic()
             for partition, position in found.items():

@@ -126,7 +126,7 @@ def answers(probe: Callable[[], bool]) -> bool:
     """Return what `probe` says; False while its server is not back yet."""
     try:
         return probe()
-    except (psycopg2.OperationalError, KafkaError):
+    except (psycopg2.OperationalError, psycopg2.InterfaceError, KafkaError):
         return False
 
 

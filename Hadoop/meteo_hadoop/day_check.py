@@ -31,6 +31,9 @@ class _Line(msgspec.Struct):
     value: _Key
 
 
+_decoder = msgspec.json.Decoder(_Line)
+
+
 class DayCheck:
     """Looks at one day through all tiers.
 
@@ -46,7 +49,6 @@ class DayCheck:
         self.days = Days(self._filesystem, settings.hdfs_base_path)
         self.states: dict[date, DayState] = {}
         """What the ledger said of each day when it was looked at."""
-        self._decoder = msgspec.json.Decoder(_Line)
 
     def check(self, connection: Connection, day: date, *, deep: bool) -> DayCount:
         """Return the day's counts; the caller holds its lock."""
@@ -91,7 +93,7 @@ class DayCheck:
             count.rows_in_hdfs += len(lines)
             for number, line in enumerate(lines, start=1):
                 try:
-                    key = self._decoder.decode(line).value
+                    key = _decoder.decode(line).value
                 except _BROKEN:
                     count.mismatches.append(f"HDFS: line {number} of {name} is not a row")
                     continue

@@ -22,7 +22,7 @@ from meteo_hadoop.counts import DayCount
 from meteo_hadoop.hbase import AggregateTable, DayWrite
 from meteo_hadoop.ledger import DayState, Ledger
 from meteo_hadoop.locks import day_locks, still_held
-from meteo_hadoop.manifest import Days, Manifest
+from meteo_hadoop.manifest import Days, Manifest, decode_manifest
 from meteo_hadoop.parquet import parquet_days
 from meteo_hadoop.plans import open_files
 from meteo_hadoop.reconcile import reconcile_tiers
@@ -133,7 +133,7 @@ def with_expired(connection: Connection, manifests: Mapping[date, Manifest]) -> 
     with transaction(connection) as cursor:
         cursor.execute(Expirer.MANIFESTS)
         for (text,) in cursor.fetchall():
-            gone = msgspec.json.decode(text, type=Manifest)
+            gone = decode_manifest(text)
             there = both.setdefault(gone.day, Manifest(gone.day, gone.time_zone))
             there.files |= gone.files
             there.generation = max(there.generation, gone.generation)
