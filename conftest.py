@@ -160,6 +160,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     overlay = kinds.exists() and "overlay" in kinds.read_text("utf-8")
     where = f"{os.cpu_count()} processors, {platform.platform()}, user {os.geteuid()}, overlayfs {overlay}"
     terminalreporter.write_line(f"machine: {where}; {history} commits of history")
+    reports = [report for every in terminalreporter.stats.values() for report in every if hasattr(report, "keywords")]
+    deployed = [report for report in reports if "deployment" in report.keywords]
+    for runtime in ("processes", "containers"):
+        own = [report for report in deployed if ("containers" in report.keywords) == (runtime == "containers")]
+        tests, seconds = len({report.nodeid for report in own}), sum(report.duration for report in own)
+        if own:
+            terminalreporter.write_line(f"deployed as {runtime}: {tests} tests in {seconds:.0f} s")
 
 
 @pytest.fixture(scope="session")

@@ -24,9 +24,14 @@ def register(app: typer.Typer) -> None:
 
 def run_tests(
     context: typer.Context,
-    everything: Annotated[bool, typer.Option("--all", help="The deployment's tests too.")] = False,
+    everything: Annotated[
+        bool,
+        typer.Option(
+            "--all", help="The deployment's tests too: as processes and, as root, as containers; installs Docker."
+        ),
+    ] = False,
     containers: Annotated[
-        bool, typer.Option("--containers", help="Only the test of the containers; it installs Docker where it is not.")
+        bool, typer.Option("--containers", help="Only the tests of the containers, as root; installs Docker.")
     ] = False,
     long: Annotated[
         bool, typer.Option("--long", help="Only the fault campaigns, in their long form; prints a table of figures.")
@@ -40,7 +45,7 @@ def run_tests(
         root = project_root()
         if not (root / "tests").is_dir():
             raise UsageError(f"{root} has no tests: run ./meteo from the checkout.")
-        selection = ["-m", "not containers" if everything else "not deployment"]
+        selection = [] if everything else ["-m", "not deployment"]
         if long or containers:
             selection = ["--long", "-m", "campaign"] if long else ["-m", "containers"]
         # A selection mostly needs one stack, or none, and is read as it goes.
