@@ -6,6 +6,7 @@ import fcntl
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 import uuid
@@ -87,6 +88,12 @@ class Tenant:
                 return cursor.fetchall() if cursor.description else []
         finally:
             connection.close()
+
+
+def pytest_configure() -> None:
+    """Hear interrupts: a shell lets ignore them what it starts in the background, and so would all that tests start."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(tryfirst=True)

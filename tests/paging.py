@@ -68,6 +68,10 @@ class Gate:
                 client, _ = listener.accept()
                 server = socket.create_connection((self.host, self.server))
                 self._connections += [client, server]
+                if self._listener is not listener:  # it was shut meanwhile
+                    client.close()
+                    server.close()
+                    return
                 for one, other in ((client, server), (server, client)):
                     threading.Thread(target=self._pass_on, args=(one, other), daemon=True).start()
 

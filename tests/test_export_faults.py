@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -63,8 +64,15 @@ def through(tenant: Tenant, hdfs: HdfsProxy | None = None, postgres: PostgresPro
 def kill_at(tenant: Tenant, plan: Plan, matches: Callable[[str], bool], command: Command) -> None:
     """Run a command in a process of its own, and kill (-9) it when it comes to this step."""
     process = PROCESSES.Process(target=run_apart, args=(command, tenant.settings.model_dump()))
-    plan.expect(matches, "kill", process.kill)
+    started = threading.Event()
+
+    def kill() -> None:
+        started.wait(60)
+        process.kill()
+
+    plan.expect(matches, "kill", kill)
     process.start()
+    started.set()
     process.join(60)
     assert process.exitcode == -signal.SIGKILL
 

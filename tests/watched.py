@@ -47,6 +47,7 @@ VARIABLES = {
     "producer_source": "simulation",
     "export_every": "10s",
     "aggregate_every": "10s",
+    "page_arguments": ["page", "--every", "4s"],
     "prometheus_patience": PATIENCE,
     "prometheus_scrape_interval": "3s",
     "prometheus_scrape_timeout": "3s",

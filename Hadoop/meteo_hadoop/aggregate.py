@@ -25,7 +25,8 @@ from meteo_common.failpoints import reach
 from meteo_common.settings import Settings
 from meteo_hadoop.compact import finish_merges
 from meteo_hadoop.daily import daily_job
-from meteo_hadoop.engines import EngineName, run_job
+from meteo_hadoop.engine import EngineName
+from meteo_hadoop.engines import run_job
 from meteo_hadoop.expire import finish_expiries
 from meteo_hadoop.hbase import AggregateTable, DayWrite
 from meteo_hadoop.ledger import DayState, Ledger

@@ -17,8 +17,8 @@ from meteo_common.database import connect, open_database
 from meteo_common.errors import MismatchError
 from meteo_common.settings import Settings
 from meteo_hadoop.climate import climate_job
-from meteo_hadoop.engine import Result
-from meteo_hadoop.engines import EngineName, run_job
+from meteo_hadoop.engine import EngineName, Result
+from meteo_hadoop.engines import run_job
 from meteo_hadoop.ledger import Ledger
 from meteo_hadoop.locks import climate_lock, still_held
 from meteo_hadoop.manifest import Days, file_sizes

@@ -13,7 +13,7 @@ from meteo_common.errors import MismatchError, UsageError
 from meteo_common.logs import configure_logs
 from meteo_common.settings import Settings, load_settings
 from meteo_hadoop.cycles import Done, Tell, run_cycles
-from meteo_hadoop.engines import EngineName
+from meteo_hadoop.engine import EngineName
 from meteo_hadoop.steps import aggregate_step, climate_step, compact_step, expire_step, export_step, verify_step
 
 Day = Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="One day, YYYY-MM-DD.")]

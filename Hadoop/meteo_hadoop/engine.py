@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 
 from meteo_hadoop.job import Job, Key
+
+EngineName = Literal["auto", "local", "yarn"]
 
 
 @dataclass(frozen=True)

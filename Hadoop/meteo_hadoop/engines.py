@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Literal
 
 from meteo_common.errors import MismatchError
 from meteo_common.settings import Settings
-from meteo_hadoop.engine import Engine, Result
+from meteo_hadoop.engine import Engine, EngineName, Result
 from meteo_hadoop.job import Job
 from meteo_hadoop.source import Source
 
-EngineName = Literal["auto", "local", "yarn"]
 YARN_FROM_BYTES = 7 << 30
 """Input from which `auto` chooses YARN, as README.md says. `./meteo bench growth` measures the fixed and marginal cost
 of both engines on the same cores: YARN's are the higher ones there, so that it never wins. With k times the cores it is

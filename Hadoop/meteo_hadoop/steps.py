@@ -10,7 +10,7 @@ from meteo_common.database import open_database
 from meteo_common.errors import MismatchError
 from meteo_common.settings import Settings
 from meteo_hadoop.cycles import Done, Tell
-from meteo_hadoop.engines import EngineName
+from meteo_hadoop.engine import EngineName
 
 DAYS_A_CYCLE = 100
 """Ended days that a service merges in one cycle."""

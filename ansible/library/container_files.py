@@ -12,7 +12,8 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible.module_utils import rendering
-from ansible.module_utils.docker import make_volume, runs_as, wait_until_well
+from ansible.module_utils.docker import docker, make_volume, runs_as, state, wait_until_well
+from ansible.module_utils.listeners import holder, listeners, parents, taken
 from ansible.module_utils.supervision import Stack, UnwellError
 
 DOCUMENTATION = """
@@ -28,7 +29,12 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "container": {"type": "str", "required": True},
     "owner": {"type": "int", "required": True},
     "data": {"type": "str", "required": True},
+    "published": {"type": "list", "elements": "str", "default": []},
 }
+# Docker's words for a container that has its ports.
+ALIVE = ("running", "paused", "restarting")
+# What else listens on the host is looked for on these addresses only.
+LOOKED_AT = ("127.0.0.1", "0.0.0.0")  # noqa: S104  # nothing is bound to it
 
 
 def script(wanted: dict[str, Any]) -> str:
@@ -72,6 +78,23 @@ def wait_for_needs(stack: Stack, wanted: dict[str, Any], digest: str) -> None:
         wait_until_well(stack, wanted["program"], here, asked=True)
 
 
+def taken_ports(wanted: dict[str, Any]) -> list[str]:
+    """A sentence for each port of the host that the container is to have and somebody else has."""
+    program = wanted["program"]
+    if state(program, wanted["container"]).startswith(ALIVE):
+        return []
+    names = {port: name for name, port in wanted["ports"].items()}
+    found, held, processes = [], listeners(), parents()
+    for published in wanted["published"]:
+        address, host_port, _ = published.rsplit(":", 2)
+        port = int(host_port)
+        if address in LOOKED_AT and port in held:
+            there = docker(program, "ps", "--filter", f"publish={port}", "--format", "{{.Names}}").split()
+            who = f"the container {there[0]}" if there else holder(held[port], processes)
+            found.append(taken(port, wanted["name"], names.get(port, "published"), who))
+    return found
+
+
 def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     # The container's user must be able to enter what root makes, whatever root's own umask is.
@@ -86,6 +109,8 @@ def deploy(module: AnsibleModule, wanted: dict[str, Any]) -> None:
     """Write, or with --check compare, the files; ends the module."""
     stack = Stack(wanted["stack_directory"])
     home = stack.directory / "services" / wanted["name"]
+    if wanted["state"] == "present" and wanted["argv"] and (wrong := taken_ports(wanted)):
+        raise UnwellError("\n".join(wrong))
     if not module.check_mode:
         register(stack, wanted)
     if wanted["state"] == "absent":

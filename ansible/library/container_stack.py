@@ -51,11 +51,11 @@ def start(stack: Stack, params: dict[str, Any]) -> bool:
     return stack.introduce("docker", **facts) or changed
 
 
-def remove_network(program: str, network: str, stack: str) -> None:
-    """Remove it where the stack has made it, and nobody else's container is in it."""
+def remove_network(program: str, network: str, stack: str) -> list[str]:
+    """Remove it where the stack has made it; it stays for the containers of others, whose names are returned."""
     own = docker(program, "network", "ls", "--format", "{{.Name}}", "--filter", f"label={LABEL}={stack}").split()
     if network not in own:
-        return
+        return []
     template = "{{range .Containers}}{{.Name}} {{end}}"
     attached = set(docker(program, "network", "inspect", "--format", template, network).split())
     others = containers(program)
@@ -64,10 +64,22 @@ def remove_network(program: str, network: str, stack: str) -> None:
         docker(program, "network", "disconnect", "--force", network, name)
     if not attached & others:
         docker(program, "network", "rm", network)
+    return sorted(attached & others)
 
 
-def remove(stack: Stack, params: dict[str, Any]) -> tuple[bool, bool]:
-    """Remove the containers, those that nobody needs first, and the network; tell what was there."""
+def volumes(params: dict[str, Any]) -> list[str]:
+    """The volumes of the stack, also of services that were switched off meanwhile."""
+    own = f"label={LABEL}={params['name']}"
+    return docker(params["program"], "volume", "ls", "--quiet", "--filter", own).split()
+
+
+def to_purge(stack: Stack, params: dict[str, Any]) -> bool:
+    """Whether there is data to delete, and it is to be: the directory may have gone before the volumes."""
+    return params["purge"] and (stack.directory.exists() or bool(volumes(params)))
+
+
+def remove(stack: Stack, params: dict[str, Any]) -> dict[str, Any]:
+    """Remove the containers, those that nobody needs first, and the network; return what was there."""
     program, services = params["program"], stack.services()
     needs = {entry["container"]: entry["needs"] for entry in services.values()}
     here = containers(program, params["name"])
@@ -80,15 +92,14 @@ def remove(stack: Stack, params: dict[str, Any]) -> tuple[bool, bool]:
         docker(program, "stop", *last)
         docker(program, "rm", *last)
         here -= set(last)
-    purged = params["purge"] and stack.directory.exists()
+    purged = to_purge(stack, params)
     if purged:
-        # Also of services that were switched off meanwhile.
-        volumes = docker(program, "volume", "ls", "--quiet", "--filter", f"label={LABEL}={params['name']}").split()
-        if volumes:
-            docker(program, "volume", "rm", *volumes)
-        shutil.rmtree(stack.directory)
-    remove_network(program, params["client"]["network"], params["name"])
-    return removed, purged
+        if found := volumes(params):
+            docker(program, "volume", "rm", *found)
+        if stack.directory.exists():
+            shutil.rmtree(stack.directory)
+    others = remove_network(program, params["client"]["network"], params["name"])
+    return {"changed": removed or purged, "stopped": removed, "purged": purged, "others": others}
 
 
 def foreseen(stack: Stack, params: dict[str, Any]) -> dict[str, Any]:
@@ -96,8 +107,8 @@ def foreseen(stack: Stack, params: dict[str, Any]) -> dict[str, Any]:
     if params["state"] != "absent":
         return {"changed": params["state"] == "started" and not stack.directory.is_dir()}
     stopped = bool(containers(params["program"], params["name"]))
-    purged = params["purge"] and stack.directory.exists()
-    return {"changed": stopped or purged, "stopped": stopped, "purged": purged}
+    purged = to_purge(stack, params)
+    return {"changed": stopped or purged, "stopped": stopped, "purged": purged, "others": []}
 
 
 def main() -> None:
@@ -112,8 +123,7 @@ def main() -> None:
         if params["state"] == "started":
             module.exit_json(changed=start(stack, params))
         if params["state"] == "absent":
-            stopped, purged = remove(stack, params)
-            module.exit_json(changed=stopped or purged, stopped=stopped, purged=purged)
+            module.exit_json(**remove(stack, params))
         wait_until_well(stack, params["program"], params["services"] or stack.services(), asked=False)
         module.exit_json(changed=False)
     except UnwellError as sentence:

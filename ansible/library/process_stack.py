@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 import xmlrpc.client
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +133,8 @@ def end(family: dict[int, str]) -> None:
     """What no supervisor ends any more; 45 s is the longest that a server was given to end by itself."""
     for chosen, seconds in ((signal.SIGTERM, 45), (signal.SIGKILL, 5)):
         for pid in alive(family):
-            os.kill(pid, chosen)
+            with suppress(ProcessLookupError):
+                os.kill(pid, chosen)
         wait_for_end(family, seconds)
     if left := alive(family):
         raise UnwellError(f"These processes of the stack did not end: {', '.join(map(str, left))}.")

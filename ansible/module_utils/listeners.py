@@ -60,3 +60,16 @@ def parents() -> dict[int, tuple[int, str]]:
     listing = subprocess.run(["ps", "-A", "-o", "pid=,ppid=,comm="], capture_output=True, text=True, check=True)
     rows = (line.split(None, 2) for line in listing.stdout.splitlines())
     return {int(row[0]): (int(row[1]), row[2].strip()) for row in rows if len(row) == 3}
+
+
+def holder(pid: int | None, processes: dict[int, tuple[int, str]]) -> str:
+    """Who a listener is, for a sentence."""
+    return f"{processes[pid][1]} (process {pid})" if pid in processes else "a process of another user"
+
+
+def taken(port: int, service: str, name: str, who: str) -> str:
+    """The sentence about a port that somebody else has."""
+    return (
+        f"Port {port}, which {service} needs ({name}), is taken by {who}. "
+        "Stop that process, or shift all ports with METEO_PORT_OFFSET=1200."
+    )

@@ -16,7 +16,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-HEALTH_TIMEOUT = 120.0
+# HBase may take 90 s to become master and 90 s to begin, and a start that failed comes once more.
+HEALTH_TIMEOUT = 300.0
 LOG_LINES = 40
 # A Unix socket's path may have 107 bytes, and supervisor appends a suffix of its own while it binds.
 SOCKET_PATH_LIMIT = 99

@@ -13,8 +13,6 @@ from meteo_cli import operate, stack
 from meteo_common.console import out, print_columns, run_command
 from meteo_common.errors import TerminalError, UnreachableError, UsageError
 from meteo_common.settings import load_settings
-from meteo_hadoop.freshness import read_freshness
-from meteo_hadoop.query import newest_aggregates, table
 
 SHOWN_DAYS = 3
 
@@ -89,11 +87,15 @@ def _run(stage: Stage) -> None:
 
 def _tell_what_postgresql_holds() -> None:
     """The deployed consumer is at work too, and may have been faster than the command."""
+    from meteo_hadoop.freshness import read_freshness
+
     held = read_freshness(load_settings())
     out.print(f"PostgreSQL now holds {held['rows']} rows and {held['dead_letters']} dead letters")
 
 
 def _print_aggregates() -> None:
+    from meteo_hadoop.query import newest_aggregates, table
+
     print_columns(*table(newest_aggregates(load_settings(), SHOWN_DAYS)))
 
 

@@ -23,7 +23,6 @@ from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import psycopg2
-import requests
 import typer
 from dotenv import dotenv_values
 from psycopg2.extensions import parse_dsn
@@ -320,6 +319,8 @@ def _database_time(settings: Settings) -> datetime:
 
 def _api_trouble(url: str) -> str | None:
     """Return why an API cannot be reached, None when it answers, whatever it says."""
+    import requests  # as stack.py has it
+
     try:
         requests.head(url, timeout=API_SECONDS)
     except requests.RequestException as error:
@@ -328,6 +329,8 @@ def _api_trouble(url: str) -> str | None:
 
 
 def _namenode_time(settings: Settings) -> datetime:
+    import requests
+
     try:
         answer = requests.get(settings.hdfs_url, timeout=stack.PROBE_SECONDS)
         # The NameNode says it twice, and two of them together are no date.

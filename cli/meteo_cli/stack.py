@@ -15,8 +15,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import requests
-
 from meteo_cli import containers
 from meteo_common.errors import MeteoError, TerminalError, UnreachableError, UsageError
 from meteo_common.settings import HOME_OF_ROOT, home_of_person, meteo_home, project_root, stack_directory, stack_name
@@ -47,6 +45,8 @@ class StackService:
     def healthy(self) -> bool:
         """Say whether its health check answers now."""
         if url := self.health.get("http"):
+            import requests  # 50 ms, which other commands need not wait for
+
             try:
                 answer = requests.get(url, timeout=PROBE_SECONDS)
             except requests.RequestException:

@@ -10,7 +10,7 @@ import signal
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import FrameType
+from queue import SimpleQueue
 from typing import Any
 
 import structlog
@@ -40,8 +40,12 @@ class Service:
         self._last_beat = time.monotonic()
         self._trouble: str | None = None
         self._server = self._serve(listener) if listener else None
+        # A signal may come while the main thread holds any lock, such as the log's: its handler must take none. This
+        # queue takes none, and the rest is done by a thread.
+        self._signals: SimpleQueue[int | None] = SimpleQueue()
+        threading.Thread(target=self._stop_when_told, name="signals", daemon=True).start()
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._stop)
+            signal.signal(number, lambda number, _: self._signals.put(number))
 
     def beat(self, trouble: str | None = None) -> None:
         """Say that the loop is alive; `trouble` is what it waits for, None when all is well."""
@@ -66,20 +70,20 @@ class Service:
 
     def close(self) -> None:
         """Stop answering."""
+        self._signals.put(None)
         if self._server:
             self._server.shutdown()
             self._server.server_close()
 
-    def _stop(self, number: int, _frame: FrameType | None) -> None:
-        log.info("stopping", signal=signal.Signals(number).name)
+    def _stop_when_told(self) -> None:
+        number = self._signals.get()
+        if number is None:
+            return
         self.stopping.set()
-        last = threading.Timer(STOP_WITHIN, self._end)
+        last = threading.Timer(STOP_WITHIN, _end)
         last.daemon = True
         last.start()
-
-    def _end(self) -> None:
-        log.warning("stopping in the middle of the work; the next start finishes it", seconds=STOP_WITHIN)
-        os._exit(0)
+        log.info("stopping", signal=signal.Signals(number).name)
 
     def _serve(self, listener: tuple[str, int]) -> ThreadingHTTPServer:
         service = self
@@ -114,3 +118,12 @@ class Service:
             ) from None
         threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
         return server
+
+
+def _end() -> None:
+    """End the process whatever it does, also one whose standard error takes no line any more."""
+    words = "stopping in the middle of the work; the next start finishes it"
+    telling = threading.Thread(target=log.warning, args=(words,), kwargs={"seconds": STOP_WITHIN}, daemon=True)
+    telling.start()
+    telling.join(0.5)
+    os._exit(0)

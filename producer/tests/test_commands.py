@@ -121,5 +121,5 @@ def test_kafka_that_does_not_answer(capfd: pytest.CaptureFixture[str], monkeypat
     started = time.monotonic()
     result, output = run(capfd, "--source", "replay", "--from", "2013-07-01", "--to", "2013-07-01")
     assert result.exit_code == 3
-    assert time.monotonic() - started < 15
+    assert time.monotonic() - started < 30
     assert "Kafka at 127.0.0.1:9 (BOOTSTRAP_SERVERS) does not answer" in output

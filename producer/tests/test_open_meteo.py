@@ -8,7 +8,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from recordings import answers, load
 
@@ -59,6 +59,7 @@ def test_change_of_clocks(offset: int, time: str, expected: str) -> None:
     assert observed_at == datetime.fromisoformat(expected).replace(tzinfo=UTC)
 
 
+@settings(deadline=None)
 @given(
     st.integers(min_value=-12 * 4, max_value=14 * 4),
     st.datetimes(datetime(1940, 1, 2), datetime(2100, 1, 1)),  # noqa: DTZ001 - hypothesis wants them so

@@ -134,13 +134,6 @@ def topic(make_tenant: TenantMaker) -> Settings:
     return make_tenant().settings
 
 
-@pytest.fixture(autouse=True)
-def little_patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(api_module, "TIMEOUT", (0.3, 0.3))
-    monkeypatch.setattr(api_module, "ANSWER_SECONDS", 0.3)
-    monkeypatch.setattr(poll_module, "PATIENCE", 0.8)
-
-
 @pytest.fixture
 def signals_as_they_were() -> Iterator[None]:
     import signal
@@ -186,11 +179,19 @@ ANSWERS = {
 }
 
 
+NEVER_WHOLE = {"no answer", "dripping body", "dripping head"}
+"""Answers that are given up; of the others a slow one on a busy machine must not count as one of these."""
+
+
 @pytest.mark.stack
 @pytest.mark.usefixtures("signals_as_they_were")
 @pytest.mark.parametrize("name", ANSWERS)
-def test_an_hour_of(topic: Settings, name: str) -> None:
+def test_an_hour_of(topic: Settings, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     answer, least, most = ANSWERS[name]
+    if name in NEVER_WHOLE:
+        monkeypatch.setattr(api_module, "TIMEOUT", (0.3, 0.3))
+        monkeypatch.setattr(api_module, "ANSWER_SECONDS", 0.3)
+        monkeypatch.setattr(poll_module, "PATIENCE", 0.8)
     server, service, state = Server(answer), Hour(), State()
     own = {"openweather_url": server.url, "openweather_api_key": SecretStr("k" * 32)}
     settings = topic.model_copy(update={"city": CITY, "produce_every": 600, **own})

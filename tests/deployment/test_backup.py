@@ -9,6 +9,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -127,7 +128,8 @@ def test_an_interrupted_backup_is_none(backups: Backups) -> None:
         assert time.monotonic() < end
         time.sleep(0.01)
     for pid in family(process.pid):
-        os.kill(pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
     process.wait()
     said = flat(backups.stack.meteo("restore", directory, "--overwrite", code=1))
     assert f"{begun} is a backup that was not finished" in said

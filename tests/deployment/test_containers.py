@@ -7,6 +7,7 @@ import json
 import os
 import shlex
 import signal
+import socket
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -138,6 +139,14 @@ def test_a_fresh_host_is_shown_what_would_run_and_stays_fresh(fresh: Containers)
     assert fresh.inspect() == {}
     assert "containers-infra-kafka" not in run(fresh.docker, "network", "ls")
     assert not fresh.deployment.directory.exists()
+
+
+def test_a_port_that_somebody_else_has_gets_its_sentence(fresh: Containers) -> None:
+    with socket.create_server(("127.0.0.1", fresh.port(9092))):
+        seen = fresh.deployment.foresee()
+    assert seen.code != 0
+    assert f"Port {fresh.port(9092)}, which kafka needs (host), is taken by" in flat(seen.output)
+    assert f"(process {os.getpid()})" in flat(seen.output)
 
 
 def test_hadoop_alone_is_told_what_comes_first(fresh: Containers) -> None:
@@ -313,8 +322,11 @@ def test_each_comes_back_when_it_is_killed_and_nothing_is_lost(containers: Conta
     before = {name: each["State"] for name, each in containers.inspect().items()}
     for state in before.values():
         os.kill(state["Pid"], signal.SIGKILL)
+    end = time.monotonic() + 60
+    while still := [name for name, each in containers.inspect().items() if each["RestartCount"] == 0]:
+        assert time.monotonic() < end, f"{', '.join(still)} did not start again"
+        time.sleep(0.5)
     containers.wait_until_healthy()
-    assert {name: each["RestartCount"] for name, each in containers.inspect().items()} == dict.fromkeys(before, 1)
     containers.deployment.meteo("produce", "--source", "replay", "--from", "2013-07-11", "--to", "2013-07-12")
     for command in (("consume", "--until-idle"), ("export",), ("aggregate",)):
         containers.deployment.meteo(*command)
@@ -340,9 +352,19 @@ def test_a_backup_is_restored_onto_the_emptied_host(containers: Containers, tmp_
 
 
 def test_all_of_it_goes_away(containers: Containers) -> None:
-    gone = containers.deployment.up(meteo_state="absent", purge=True)
+    network = "containers-infra-kafka"
+    run(containers.docker, "run", "--detach", "--name", "guest", "--network", network, BASE, "sleep", "600")
+    try:
+        gone = containers.deployment.up(meteo_state="absent", purge=True)
+    finally:
+        run(containers.docker, "rm", "--force", "guest")
     assert gone.code == 0, gone.output
     assert containers.inspect() == {}
+    assert f"The network {network} stays for guest" in flat(gone.output)
+    # Of a stack whose directory somebody has deleted.
+    run(containers.docker, "volume", "create", "--label", "meteo.stack=containers", "containers-kafka")
+    rest = containers.deployment.down(purge=True)
+    assert "Its volumes are deleted" in flat(rest.output)
     assert "containers-" not in run(containers.docker, "volume", "ls", "--quiet")
     assert "containers-infra-kafka" not in run(containers.docker, "network", "ls")
     assert not containers.deployment.directory.exists()

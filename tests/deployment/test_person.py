@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pwd
-import shutil
 import signal
 import subprocess
 import time
@@ -37,8 +36,11 @@ def clone() -> Iterator[Path]:
     home = Path(pwd.getpwnam(USER).pw_dir)
     try:
         subprocess.run(["git", "clone", "--quiet", "--no-hardlinks", PROJECT, home / "meteo"], check=True)
-        for downloaded in ("jars", ".cache"):
-            shutil.copytree(meteo_home() / downloaded, home / "meteo" / ".meteo" / downloaded, symlinks=True)
+        for downloaded in ("jars", ".cache/uv"):
+            place = home / "meteo" / ".meteo" / downloaded
+            place.parent.mkdir(parents=True, exist_ok=True)
+            # Other tests write there meanwhile: what goes before it is copied is downloaded again.
+            subprocess.run(["cp", "-a", meteo_home() / downloaded, place], capture_output=True, check=False)
         subprocess.run(["chown", "-R", f"{USER}:", home], check=True)
         yield home / "meteo"
     finally:
@@ -61,7 +63,7 @@ def as_person(clone: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=500,
+        timeout=1200,
         check=False,
     )
 
@@ -84,32 +86,36 @@ def previous_version(clone: Path) -> str:
     return older or git(clone, "rev-list", "HEAD").splitlines()[-1]
 
 
-def succeeds(clone: Path, *arguments: str) -> str:
-    """Return what the launcher prints; fails with it when the launcher does."""
+def succeeds(clone: Path, *arguments: str, tries: int = 1) -> str:
+    """Return what the launcher prints; fails with it when the launcher does, as often as it is tried."""
     ran = as_person(clone, *arguments)
+    for _ in range(tries - 1):
+        if ran.returncode:
+            ran = as_person(clone, *arguments)
     assert ran.returncode == 0, ran.stdout
     return ran.stdout
 
 
-def flow(clone: Path, first: str, last: str) -> None:
+def flow(clone: Path, first: str, last: str, tries: int) -> None:
     """Let recorded days flow through all tiers."""
-    succeeds(clone, "produce", "--source", "replay", "--from", first, "--to", last)
+    succeeds(clone, "produce", "--source", "replay", "--from", first, "--to", last, tries=tries)
     for command in (("consume", "--until-idle"), ("export",), ("aggregate",)):
-        succeeds(clone, *command)
+        succeeds(clone, *command, tries=tries)
 
 
 def test_a_person_upgrades_a_stack_with_data_and_takes_it_down(clone: Path) -> None:
     this = git(clone, "rev-parse", "HEAD")
-    for version, first, last in (
-        (previous_version(clone), "2013-07-01", "2013-07-05"),
-        (this, "2013-07-06", "2013-07-07"),
+    # What was wrong with the version before, and is right now, is not what is tested: it is tried again.
+    for version, first, last, tries in (
+        (previous_version(clone), "2013-07-01", "2013-07-05", 3),
+        (this, "2013-07-06", "2013-07-07", 1),
     ):
         git(clone, "checkout", "--quiet", version)
         subprocess.run(["chown", "-R", f"{USER}:", clone], check=True)
-        succeeds(clone, "up")
+        succeeds(clone, "up", tries=tries)
         if version == this:
             assert "0 mismatches" in succeeds(clone, "reconcile", "--deep")
-        flow(clone, first, last)
+        flow(clone, first, last, tries)
     assert "0 mismatches" in succeeds(clone, "reconcile", "--deep")
     assert "replay:JFK" in succeeds(clone, "query", "--date", "2013-07-01")
 

@@ -14,7 +14,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible.module_utils.docker import LABEL, containers, docker
-from ansible.module_utils.listeners import listeners, parents
+from ansible.module_utils.listeners import holder, listeners, parents, taken
 from ansible.module_utils.supervision import Stack, UnwellError
 
 DOCUMENTATION = """
@@ -112,11 +112,7 @@ def taken_ports(params: dict[str, Any], own: set[int], processes: dict[int, tupl
             pid = held.get(port)
             if port not in held or pid in own:
                 continue
-            who = f"{processes[pid][1]} (process {pid})" if pid in processes else "a process of another user"
-            yield (
-                f"Port {port}, which {service} needs ({name}), is taken by {who}. "
-                "Stop that process, or shift all ports with METEO_PORT_OFFSET=1200."
-            )
+            yield taken(port, service, name, holder(pid, processes))
 
 
 def too_little(params: dict[str, Any], running: bool, disk: Path, remedy: str) -> Iterator[str]:
