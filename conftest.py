@@ -167,7 +167,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     overlay = kinds.exists() and "overlay" in kinds.read_text("utf-8")
     where = f"{os.cpu_count()} processors, {platform.platform()}, user {os.geteuid()}, overlayfs {overlay}"
     terminalreporter.write_line(f"machine: {where}; {history} commits of history")
-    reports = [report for every in terminalreporter.stats.values() for report in every if hasattr(report, "keywords")]
+    told = [each for every in terminalreporter.stats.values() for each in every]
+    reports = [report for report in told if isinstance(report, pytest.TestReport)]
     deployed = [report for report in reports if "deployment" in report.keywords]
     for runtime in ("processes", "containers"):
         own = [report for report in deployed if ("containers" in report.keywords) == (runtime == "containers")]

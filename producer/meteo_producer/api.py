@@ -11,17 +11,19 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import msgspec
-import requests
-import urllib3
 
 from meteo_common.durations import format_duration
 from meteo_common.errors import MeteoError, RefusedError, UnreachableError, UsageError
 from meteo_producer.accounts import Accounts
 from meteo_producer.source import KeyRefusedError, RateLimitedError
+
+if TYPE_CHECKING:
+    # Imported by who asks: they take 60 ms, and every command knows the sources.
+    import urllib3
 
 TIMEOUT = (5.0, 15.0)
 """Seconds to connect and between two reads: the APIs answer in well under 1 s."""
@@ -98,6 +100,8 @@ class Api:
 
     def __init__(self, accounts: Accounts | None = None) -> None:
         self.accounts = accounts or Accounts.in_memory()
+        import requests
+
         self._session = requests.Session()
         self._session.headers["User-Agent"] = "meteo"
 
@@ -129,6 +133,9 @@ class Api:
         return body
 
     def _ask(self, endpoint: Endpoint, params: Mapping[str, str | int | float]) -> Answer:
+        import requests
+        import urllib3
+
         try:
             # A redirect would carry the key to wherever it points.
             with self._session.get(
@@ -206,6 +213,9 @@ def _read(endpoint: Endpoint, raw: urllib3.BaseHTTPResponse) -> bytes:
 
 def _was_not_connected(error: Exception) -> bool:
     """Say whether requests' error wraps urllib3's that no connection was made."""
+    import requests
+    import urllib3
+
     failed = error.args[0] if isinstance(error, requests.ConnectionError) and error.args else None
     return isinstance(getattr(failed, "reason", None), urllib3.exceptions.NewConnectionError)
 
