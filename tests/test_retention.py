@@ -119,7 +119,7 @@ def session(tenant: Tenant) -> Iterator[psycopg2.extensions.connection]:
 
 def commit_when_waited_for(tenant: Tenant, writer: psycopg2.extensions.connection) -> None:
     """End a transaction as soon as another waits for its locks."""
-    waiting = "SELECT FROM pg_locks JOIN pg_database AS base ON base.oid = database WHERE NOT granted AND datname = %s"
+    waiting = "SELECT 1 FROM pg_locks JOIN pg_database ON oid = database WHERE NOT granted AND datname = %s"
     name = writer.info.dbname
     tiers.eventually("a lock that is waited for", lambda: tenant.query(waiting, name) != [])
     writer.commit()
