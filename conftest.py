@@ -91,7 +91,7 @@ class Tenant:
 
 
 def pytest_configure() -> None:
-    """Hear interrupts: a shell lets ignore them what it starts in the background, and so would all that tests start."""
+    """Hear interrupts: what a shell starts in the background ignores them, and so would all that tests start."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -63,7 +63,7 @@ def slow_rows(tenant: Tenant) -> Iterator[None]:
     tenant.query(SLOW_ROWS)
     yield
     # A COPY that began first may hold what this wants: PostgreSQL then refuses one of them.
-    drop = "DROP FUNCTION slow_row CASCADE"
+    drop = "DROP FUNCTION IF EXISTS slow_row CASCADE"
     tiers.eventually("PostgreSQL", lambda: tiers.answers(lambda: tenant.query(drop) == []))
 
 

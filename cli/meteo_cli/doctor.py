@@ -319,7 +319,7 @@ def _database_time(settings: Settings) -> datetime:
 
 def _api_trouble(url: str) -> str | None:
     """Return why an API cannot be reached, None when it answers, whatever it says."""
-    import requests  # as stack.py has it
+    import requests
 
     try:
         requests.head(url, timeout=API_SECONDS)
